@@ -1,0 +1,143 @@
+"""A conversation with one peer over one stream: messages, refusals, an explicit end.
+
+`Channel` is the same on both sides. `serve` wraps a handler so that whatever it raises reaches
+the other side as a named refusal, and never as silence. Knows frames and messages; knows neither
+sessions nor packages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from seshu_swarm import frames
+from seshu_swarm.errors import (
+    PeerError,
+    PeerLostError,
+    ProtocolError,
+    RefusalError,
+    SeshuError,
+    WireVersionError,
+)
+from seshu_swarm.frames import FrameKind
+from seshu_swarm.protocol import Hello, Kind, Message, Refusal, parse
+
+logger = logging.getLogger(__name__)
+
+HELLO_SECONDS = 10.0
+IDLE_SECONDS = 600.0
+
+
+class Channel:
+    """One stream to `peer_id`, whose identity libp2p has authenticated."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer_id: str
+    ) -> None:
+        self.peer_id = peer_id
+        self.sent_bytes = 0
+        self._reader, self._writer = reader, writer
+
+    async def send(self, message: Message) -> None:
+        await self._write(FrameKind.MESSAGE, message.model_dump())
+
+    async def receive(self, kind: type[Kind], *, seconds: float, what: str) -> Kind:
+        """The next message. Raises RefusalError, PeerLostError, DeadlineError, ProtocolError."""
+        message = await self.receive_or_end(kind, seconds=seconds, what=what)
+        if message is None:
+            raise PeerLostError(f"{self} ended the stream while we waited for {what}")
+        return message
+
+    async def receive_or_end(self, kind: type[Kind], *, seconds: float, what: str) -> Kind | None:
+        """Like `receive`, but None when the other side ended the stream as agreed."""
+        waiting = frames.read(self._reader, frames.MAX_FRAME_BYTES)
+        frame, body = await frames.within(seconds, waiting, f"{what} from {self}")
+        if frame is FrameKind.REFUSAL:
+            raise _refused(self, body)
+        return parse(kind, body) if frame is FrameKind.MESSAGE else None
+
+    async def refuse(self, refusal: Refusal, detail: str) -> None:
+        await self._write(FrameKind.REFUSAL, {"name": refusal.name, "detail": detail[:300]})
+
+    async def finish(self) -> None:
+        await self._write(FrameKind.FINAL, None)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    async def _write(self, kind: FrameKind, body: Any) -> None:
+        data = frames.encode(kind, body)
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise PeerLostError(
+                f"{self} closed the stream ({error or type(error).__name__})"
+            ) from None
+        self.sent_bytes += len(data)
+
+    def __str__(self) -> str:
+        return f"peer …{self.peer_id[-6:]}"
+
+
+def _refused(channel: Channel, body: Any) -> RefusalError:
+    name = body.get("name") if isinstance(body, dict) else None
+    if not isinstance(name, str) or name not in Refusal.__members__:
+        raise ProtocolError(f"{channel} refused without a known name: {str(body)[:80]}")
+    detail = str(body.get("detail", ""))[:300]
+    way_out = ""
+    if name == Refusal.WIRE_VERSION_MISMATCH.name:
+        way_out = "upgrade the older side: pip install --upgrade seshu-swarm"
+    return RefusalError(
+        name, f"{channel} says: {Refusal[name].value}", rule=detail, way_out=way_out
+    )
+
+
+Handler = Callable[[Channel], Awaitable[None]]
+StreamHandler = Callable[[Any, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def serve(run_id: str, handler: Handler) -> StreamHandler:
+    """Wrap `handler` as hivemind wants it: greet, answer, refuse by name, end explicitly."""
+
+    async def answer(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        channel = Channel(reader, writer, str(info.peer_id))
+        try:
+            await _answer(channel, run_id, handler)
+        except (PeerError, asyncio.CancelledError) as error:
+            logger.debug("stream of %s ended: %r", channel, error)
+        finally:
+            channel.close()
+
+    return answer
+
+
+async def _answer(channel: Channel, run_id: str, handler: Handler) -> None:
+    try:
+        hello = await channel.receive(Hello, seconds=HELLO_SECONDS, what="a greeting")
+        if hello.run_id != run_id:
+            await channel.refuse(Refusal.RUN_UNKNOWN, f"this is {run_id}")
+            return
+        await handler(channel)
+        await channel.finish()
+    except WireVersionError as error:
+        await channel.refuse(Refusal.WIRE_VERSION_MISMATCH, str(error))
+    except ProtocolError as error:
+        await channel.refuse(Refusal.MALFORMED, str(error))
+    except RefusalError as error:
+        await channel.refuse(Refusal[error.name], error.rule or error.what)
+    except PeerError:
+        raise
+    except SeshuError as error:
+        logger.warning("while serving %s: %s", channel, error)
+        await channel.refuse(Refusal.INTERNAL, "")
+    except Exception:
+        logger.exception("while serving %s", channel)
+        await channel.refuse(Refusal.INTERNAL, "")
+
+
+def refusal(which: Refusal, detail: str) -> RefusalError:
+    """The exception by which a handler says no."""
+    return RefusalError(which.name, which.value, rule=detail)

@@ -1,0 +1,241 @@
+"""This peer in the swarm: the p2p daemon, the DHT, and streams to other peers.
+
+The only file that touches hivemind's DHT. A `DHTNode` lives in the peer's own event loop, so a
+peer is one process beside the daemon. Announcing and looking up records go through the strict
+validator of `signing`; every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hivemind.dht.node import DHTNode
+from hivemind.dht.protocol import ValidationError as PeerTimeError
+from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
+
+from seshu_swarm import WIRE_VERSION, channel, frames, records, uids
+from seshu_swarm.channel import Channel
+from seshu_swarm.errors import (
+    ClockError,
+    FingerprintError,
+    PeerLostError,
+    PortTakenError,
+    ResourceError,
+    UnreachableError,
+    WireVersionError,
+)
+from seshu_swarm.identity import Identity
+from seshu_swarm.link import Link
+from seshu_swarm.protocol import Hello
+from seshu_swarm.signing import ALLOWED_SKEW_SECONDS, SignedRecordValidator
+
+logger = logging.getLogger(__name__)
+
+DAEMON_START_SECONDS = 15.0
+LOOKUP_SECONDS = 10.0
+DIAL_SECONDS = 10.0
+RUN_RECORD_SECONDS = 10.0
+
+R = TypeVar("R", bound=records.Record)
+
+
+@dataclass(frozen=True)
+class Found(Generic[R]):
+    """A record and the peer that signed it."""
+
+    record: R
+    owner: str
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where this peer listens: host and port (0: the system's choice)."""
+
+    host: str = "0.0.0.0"
+    port: int = 0
+
+    @property
+    def multiaddr(self) -> str:
+        return f"/ip4/{self.host}/tcp/{self.port}"
+
+
+class Swarm:
+    """A joined peer. Made by `Swarm.join`; ended by `leave`."""
+
+    def __init__(
+        self, run_id: str, p2p: P2P, node: DHTNode, validator: SignedRecordValidator
+    ) -> None:
+        self.run_id = run_id
+        self.peer_id = str(p2p.peer_id)
+        self._p2p, self._node, self._validator = p2p, node, validator
+        self._last_expiration: dict[str, float] = {}
+        self._sequence = 0
+
+    @classmethod
+    async def join(
+        cls, identity: Identity, *, run_id: str, initial_peers: Iterable[str], listen: Listen
+    ) -> Swarm:
+        """Start the daemon and enter the DHT. Raises JoinError or ResourceError in <= 20 s."""
+        peers = [str(peer) for peer in initial_peers]
+        check_port(listen)
+        p2p = await _start_daemon(identity, peers, listen)
+        validator = SignedRecordValidator(identity)
+        try:
+            node = await DHTNode.create(p2p=p2p, initial_peers=peers, record_validator=validator)
+        except PeerTimeError as error:
+            await p2p.shutdown()
+            raise _clock_error(error) from None
+        except RuntimeError as error:
+            await p2p.shutdown()
+            raise unreachable(peers, str(error)) from None
+        return cls(run_id, p2p, node, validator)
+
+    async def leave(self) -> None:
+        await self._node.shutdown()
+        await self._p2p.shutdown()
+
+    async def addresses(self) -> list[str]:
+        """Multiaddrs at which others reach this peer, with its id."""
+        return [str(address) for address in await self._p2p.get_visible_maddrs(latest=True)]
+
+    async def announce(self, record: records.Record) -> bool:
+        """Store a record under its key until its time is up; False if nobody took it."""
+        self._sequence = max(self._sequence + 1, int(time.time() * 1000))
+        signed = record.model_copy(update={"sequence": self._sequence})
+        # The DHT refuses a store whose expiration does not grow.
+        expiration = max(
+            time.time() + record.ttl_seconds, self._last_expiration.get(record.key, 0.0) + 1e-3
+        )
+        self._last_expiration[record.key] = expiration
+        storing = self._node.store(
+            record.key, records.to_bytes(signed), expiration, subkey=self.peer_id
+        )
+        return bool(await frames.within(LOOKUP_SECONDS, storing, f"the DHT to store {record.key}"))
+
+    async def lookup(self, keys: Iterable[str], kind: type[R]) -> list[Found[R]]:
+        """All live records of `kind` under the keys, one per owner and key."""
+        wanted = list(keys)
+        getting = self._node.get_many(wanted, sufficient_expiration_time=float("inf"))
+        got = await frames.within(LOOKUP_SECONDS, getting, f"the DHT to find {wanted[0]}")
+        found = []
+        for value in got.values():
+            subkeys = value.value.items() if value and isinstance(value.value, dict) else ()
+            for owner, entry in subkeys:
+                record: records.Record = records.from_bytes(entry.value)
+                if isinstance(record, kind) and record.run_id == self.run_id:
+                    found.append(Found(record, owner))
+        return found
+
+    async def run_record(self, link: Link) -> Found[records.RunRecord]:
+        """The coordinator's record as the link names it. Raises JoinError."""
+        deadline = time.monotonic() + RUN_RECORD_SECONDS
+        strangers: set[str] = set()
+        while time.monotonic() < deadline:
+            for found in await self.lookup([uids.run_key(self.run_id)], records.RunRecord):
+                if found.record.coordinator == link.fingerprint == self.key_of(found):
+                    return found
+                strangers.add(found.record.coordinator)
+            await asyncio.sleep(0.3)
+        raise self._no_run(link, strangers)
+
+    def key_of(self, found: Found[records.RunRecord]) -> str:
+        """Fingerprint of the key that signed a run record."""
+        return self._validator.fingerprint_of(found.owner)
+
+    def _no_run(self, link: Link, strangers: set[str]) -> Exception:
+        if strangers:
+            return FingerprintError(
+                f"run {link.run_id!r} is signed by key {', '.join(sorted(strangers))}",
+                rule=f"the join link names key {link.fingerprint}",
+                way_out="ask the maintainer for a new link; do not join a run you cannot verify",
+            )
+        if self._validator.foreign_versions:
+            return WireVersionError(
+                "WIRE_VERSION_MISMATCH: the swarm's records have another wire version",
+                rule=f"this program speaks version {WIRE_VERSION}",
+                way_out="upgrade the older side: pip install --upgrade seshu-swarm",
+            )
+        return UnreachableError(
+            f"the swarm answered but knows no run {link.run_id!r}",
+            rule=f"its coordinator announces it; waited {RUN_RECORD_SECONDS:g} s",
+            way_out="check that the coordinator runs and that the link is the newest",
+        )
+
+    async def store_again(self, found: Found[records.RunRecord], expiration: float) -> bool:
+        """Store another owner's run record again, as it was signed."""
+        data = records.to_bytes(found.record)
+        return bool(await self._node.store(found.record.key, data, expiration, subkey=found.owner))
+
+    async def serve(self, name: str, handler: channel.Handler) -> None:
+        await self._p2p.add_binary_stream_handler(name, channel.serve(self.run_id, handler))
+
+    async def open(self, peer_id: str, name: str, *, seconds: float = DIAL_SECONDS) -> Channel:
+        """A greeted stream to a peer. Raises PeerLostError or DeadlineError."""
+        dialling = self._p2p.call_binary_stream_handler(PeerID.from_base58(peer_id), name)
+        try:
+            _, reader, writer = await frames.within(seconds, dialling, f"peer …{peer_id[-6:]}")
+        except (P2PDaemonError, OSError, asyncio.IncompleteReadError) as error:
+            raise PeerLostError(f"cannot reach peer …{peer_id[-6:]}: {error}") from None
+        stream = Channel(reader, writer, peer_id)
+        await stream.send(Hello(run_id=self.run_id))
+        return stream
+
+
+async def _start_daemon(identity: Identity, peers: list[str], listen: Listen) -> P2P:
+    try:
+        return await P2P.create(
+            initial_peers=peers or None,
+            host_maddrs=[listen.multiaddr],
+            identity_path=str(identity.path),
+            check_if_identity_free=False,
+            startup_timeout=DAEMON_START_SECONDS,
+            nat_port_map=listen.host != "127.0.0.1",
+            auto_nat=listen.host != "127.0.0.1",
+        )
+    except P2PDaemonError as error:
+        if peers and "bootstrap" in str(error):
+            raise unreachable(peers, "no connection") from None
+        raise ResourceError(
+            f"the p2p daemon did not start: {error}",
+            rule="hivemind's wheel carries it for Linux x86-64",
+            way_out="on macOS or arm64 use the container image (deploy/README.md)",
+        ) from None
+
+
+def check_port(listen: Listen) -> None:
+    """Refuse a taken port by name: the daemon itself would share it silently (SO_REUSEPORT)."""
+    if listen.port == 0:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.host, listen.port))
+        except OSError as error:
+            raise PortTakenError(
+                f"cannot listen on {listen.host}:{listen.port}: {error.strerror}",
+                rule="one program per port",
+                way_out="choose another --port, or 0 for a free one",
+            ) from None
+
+
+def unreachable(peers: list[str], reason: str) -> UnreachableError:
+    return UnreachableError(
+        f"no peer of the join link answered ({reason}): {', '.join(peers)}",
+        rule="at least one address must be reachable over TCP",
+        way_out="check that the coordinator runs, the network, and that the link is the newest",
+    )
+
+
+def _clock_error(error: Exception) -> ClockError:
+    return ClockError(
+        f"this machine's clock differs from the swarm's: {error}",
+        rule=f"at most {ALLOWED_SKEW_SECONDS:g} s: records expire by the clock",
+        way_out="switch on time synchronisation (timedatectl set-ntp true) and start again",
+    )

@@ -1,0 +1,72 @@
+"""Frames on a stream: our own, because a dead peer must not look like a normal end.
+
+A frame is one byte of kind, four bytes of length (big endian) and a msgpack body. The length is
+checked against a cap before anything is allocated. A stream ends with an explicit FINAL frame;
+an end without it means that the peer was lost. Knows nothing of messages' meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from seshu_swarm.errors import DeadlineError, PeerLostError, ProtocolError
+
+HEADER = struct.Struct(">BI")
+MAX_FRAME_BYTES = 32 << 20
+MAX_ITEMS = 65_536
+
+
+class FrameKind(IntEnum):
+    MESSAGE = 1
+    REFUSAL = 2
+    FINAL = 3
+
+
+def encode(kind: FrameKind, body: Any) -> bytes:
+    """Raises ProtocolError when the body is larger than a frame may be."""
+    data: bytes = msgpack.packb(body)
+    if len(data) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"frame of {len(data)} bytes", rule=f"at most {MAX_FRAME_BYTES}")
+    return HEADER.pack(kind, len(data)) + data
+
+
+async def read(reader: asyncio.StreamReader, cap_bytes: int) -> tuple[FrameKind, Any]:
+    """The next frame. Raises PeerLostError at an early end, ProtocolError at a bad frame."""
+    try:
+        kind, length = HEADER.unpack(await reader.readexactly(HEADER.size))
+        if kind not in FrameKind.__members__.values() or length > cap_bytes:
+            raise ProtocolError(
+                f"frame kind {kind} of {length} bytes", rule=f"<= {cap_bytes} bytes"
+            )
+        data = await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError):
+        raise PeerLostError("the stream ended without its final frame") from None
+    try:
+        body = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_ITEMS,
+            max_ext_len=0,
+        )
+    except Exception as error:
+        raise ProtocolError(f"frame body is not msgpack: {error!r}") from None
+    return FrameKind(kind), body
+
+
+async def within(seconds: float, waiting: Any, what: str) -> Any:
+    """Await with a named deadline. Raises DeadlineError that says what was waited for."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await waiting
+    except TimeoutError:
+        raise DeadlineError(
+            f"no answer in {seconds:g} s while waiting for {what}",
+            way_out="the peer may be gone or overloaded; another one is tried where there is one",
+        ) from None

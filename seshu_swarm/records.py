@@ -1,0 +1,214 @@
+"""What is kept in the DHT: frozen, strict, versioned, small.
+
+Each record knows the one key it may be stored under and how long it may live; `signing` enforces
+both. Pure: no network, no clock. A record that does not parse is refused whole.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgpack
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from seshu_swarm import WIRE_VERSION, uids
+from seshu_swarm.errors import ProtocolError, WireVersionError
+
+MAX_RECORD_BYTES = 2_048
+LEASE_SECONDS = 30.0
+ANNOUNCE_SECONDS = 10.0
+DAY_SECONDS = 86_400.0
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+ShortText = Annotated[str, StringConstraints(max_length=300)]
+BlockIndex = Annotated[int, Field(ge=0, le=1_000)]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """`sequence` grows with every announcement of one owner; readers keep the highest."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    wire_version: Annotated[int, Field(ge=0)] = WIRE_VERSION
+    run_id: RunId
+    sequence: Count = 0
+
+    @property
+    def key(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def ttl_seconds(self) -> float:
+        return LEASE_SECONDS
+
+
+class RunRecord(Record):
+    """The coordinator's word on the run: what everyone pins and by which rules."""
+
+    type: Literal["run"] = "run"
+    coordinator: ShortText
+    revision: Digest
+    num_blocks: Annotated[int, Field(ge=1, le=1_000)]
+    d_model: Annotated[int, Field(ge=1, le=65_536)]
+    num_parameters: Count
+    tokeniser: Literal["bytes"] = "bytes"
+    languages: Annotated[tuple[Language, ...], Field(min_length=1, max_length=64)]
+    lora_max_rank: Annotated[int, Field(ge=1, le=64)]
+    catalogue: Digest | None
+    round_index: Count
+    round_state: ShortText
+    round_closes_at: Rate
+    licence: ShortText
+
+    @property
+    def key(self) -> str:
+        return uids.run_key(self.run_id)
+
+    @property
+    def ttl_seconds(self) -> float:
+        return DAY_SECONDS
+
+
+class SpanRecord(Record):
+    """A peer serves blocks `[start, end)` of these revisions; rates are measured, not declared."""
+
+    type: Literal["span"] = "span"
+    start: BlockIndex
+    end: BlockIndex
+    revisions: Annotated[tuple[Digest, ...], Field(max_length=4)]
+    step_seconds: Rate
+    num_sessions: Count
+    is_draining: bool
+    paused: ShortText = ""
+    limits: ShortText = ""
+
+    @property
+    def key(self) -> str:
+        return uids.span_key(self.run_id, self.start)
+
+
+class AdapterRecord(Record):
+    """A donor offers an adapter; the reference pins its bytes."""
+
+    type: Literal["adapter"] = "adapter"
+    reference: Annotated[str, StringConstraints(max_length=500)]
+    digest: Digest
+    base_revision: Digest
+    rank: Annotated[int, Field(ge=1, le=64)]
+    language: Language
+    num_rows: Count
+    licence: ShortText
+    round_index: Count
+
+    @property
+    def key(self) -> str:
+        return uids.adapter_key(self.run_id, self.digest)
+
+    @property
+    def ttl_seconds(self) -> float:
+        return DAY_SECONDS
+
+
+class CheckpointRecord(Record):
+    """A published revision, its parent and its size."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    revision: Digest
+    parent: Digest | None
+    round_index: Count
+    size_bytes: Count
+    reference: Annotated[str, StringConstraints(max_length=500)]
+
+    @property
+    def key(self) -> str:
+        return uids.checkpoint_key(self.run_id, self.revision)
+
+    @property
+    def ttl_seconds(self) -> float:
+        return DAY_SECONDS
+
+
+class RoundRecord(Record):
+    """How a round ended."""
+
+    type: Literal["round"] = "round"
+    round_index: Count
+    parent: Digest
+    revision: Digest | None
+    state: Literal["published", "aborted"]
+    num_accepted: Count
+    num_rejected: Count
+    reason: ShortText
+
+    @property
+    def key(self) -> str:
+        return uids.round_key(self.run_id, self.round_index)
+
+    @property
+    def ttl_seconds(self) -> float:
+        return DAY_SECONDS
+
+
+class ProviderRecord(Record):
+    """A peer gives out files of the package with this digest."""
+
+    type: Literal["provider"] = "provider"
+    digest: Digest
+
+    @property
+    def key(self) -> str:
+        return uids.provider_key(self.run_id, self.digest)
+
+
+AnyRecord = Annotated[
+    RunRecord | SpanRecord | AdapterRecord | CheckpointRecord | RoundRecord | ProviderRecord,
+    Field(discriminator="type"),
+]
+_ANY: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
+
+
+def to_bytes(record: Record) -> bytes:
+    """msgpack of the record's fields. Raises ProtocolError when it is too large for the DHT."""
+    data: bytes = msgpack.packb(record.model_dump(mode="json"))
+    if len(data) > MAX_RECORD_BYTES:
+        raise ProtocolError(f"record of {len(data)} bytes", rule=f"at most {MAX_RECORD_BYTES}")
+    return data
+
+
+def from_bytes(data: bytes) -> AnyRecord:
+    """Read a record that may come from anyone. Raises ProtocolError or WireVersionError."""
+    if len(data) > MAX_RECORD_BYTES:
+        raise ProtocolError(f"record of {len(data)} bytes", rule=f"at most {MAX_RECORD_BYTES}")
+    try:
+        table = msgpack.unpackb(data, raw=False, strict_map_key=True)
+    except Exception as error:
+        raise ProtocolError(f"record is not msgpack: {error!r}") from None
+    check_wire_version(table)
+    try:
+        return _ANY.validate_python(_tuples(table))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ProtocolError(f"record is malformed at {where}: {first['msg']}") from None
+
+
+def _tuples(value: Any) -> Any:
+    """Lists become tuples: strict models hold tuples, msgpack knows only arrays."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def check_wire_version(table: Any) -> None:
+    """Refuse another wire version by name. Raises WireVersionError."""
+    version = table.get("wire_version") if isinstance(table, dict) else None
+    if version != WIRE_VERSION:
+        raise WireVersionError(
+            f"WIRE_VERSION_MISMATCH: the other side speaks wire version {version!r}",
+            rule=f"this program speaks version {WIRE_VERSION}",
+            way_out="upgrade the older side: pip install --upgrade seshu-swarm",
+        )

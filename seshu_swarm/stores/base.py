@@ -1,0 +1,56 @@
+"""What every store does, and what they share: partial files, digests, resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from seshu_swarm import packages
+from seshu_swarm.errors import DigestError, PackageError
+from seshu_swarm.packages import FileEntry, Manifest
+from seshu_swarm.references import Reference
+
+
+class Store(Protocol):
+    """Fetch files of a package by reference, or push a package."""
+
+    async def fetch(
+        self, reference: Reference, into: Path, names: Iterable[str] | None = None
+    ) -> Manifest:
+        """Bring the named files (all by default) into `into`. Raises PackageError, PeerError."""
+        ...
+
+    async def push(self, folder: Path, digest: str) -> Reference:
+        """Publish a whole package. Raises PackageError, PeerError."""
+        ...
+
+
+def missing(folder: Path, manifest: Manifest, names: Iterable[str] | None) -> list[str]:
+    """Names that are not yet whole in `folder`. Files are moved into place only when verified."""
+    wanted = list(manifest.files if names is None else names)
+    unknown = sorted(set(wanted) - set(manifest.files))
+    if unknown:
+        raise PackageError(
+            f"package has no file {unknown[0]!r}", rule="the manifest names all files"
+        )
+    return [n for n in wanted if not _is_whole(folder / n, manifest.files[n])]
+
+
+def _is_whole(path: Path, entry: FileEntry) -> bool:
+    return path.is_file() and path.stat().st_size == entry.size_bytes
+
+
+def partial_of(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def settle(partial: Path, path: Path, entry: FileEntry) -> None:
+    """Move a fetched file into place if it is what the manifest says; else delete it."""
+    found = packages.digest_of(partial)
+    if partial.stat().st_size != entry.size_bytes or found != entry.digest:
+        partial.unlink()
+        raise DigestError(
+            f"{path.name} arrived with SHA-256 {found}", rule=f"{entry.digest} expected"
+        )
+    partial.replace(path)

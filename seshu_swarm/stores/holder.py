@@ -1,0 +1,136 @@
+"""What this peer holds for others: gives out files of packages, and may take adapters in.
+
+Packages lie in ROOT/DIGEST. Giving is limited by `allow_upload`; taking by kind, by size and by
+a budget per peer, so that nobody can fill a stranger's disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from seshu_swarm import packages
+from seshu_swarm.channel import Channel, refusal
+from seshu_swarm.errors import PackageError, SeshuError, from_os_error
+from seshu_swarm.packages import MANIFEST, Manifest
+from seshu_swarm.protocol import (
+    CHUNK_BYTES,
+    BlobRequest,
+    Chunk,
+    FetchFile,
+    OfferPackage,
+    Refusal,
+    Stored,
+    WantFiles,
+)
+from seshu_swarm.stores.base import missing, partial_of, settle
+
+logger = logging.getLogger(__name__)
+
+REQUEST_SECONDS = 30.0
+MAX_ADAPTER_BYTES = 64 << 20
+MAX_BYTES_PER_PEER = 256 << 20
+
+
+@dataclass(frozen=True)
+class HolderPolicy:
+    """`takes_adapters`: whether donors may leave adapters here."""
+
+    takes_adapters: bool = False
+    max_adapter_bytes: int = MAX_ADAPTER_BYTES
+    max_bytes_per_peer: int = MAX_BYTES_PER_PEER
+
+
+class Holder:
+    """Serves the stream BLOBS. `on_stored(digest)` is told of every package taken in."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        policy: HolderPolicy,
+        allow_upload: Callable[[int], bool],
+        on_stored: Callable[[str], None],
+    ) -> None:
+        self._root, self._policy = root, policy
+        self._allow_upload, self._on_stored = allow_upload, on_stored
+        self._taken_bytes: Counter[str] = Counter()
+
+    async def serve(self, channel: Channel) -> None:
+        """One request per stream: fetch a file, or offer a package."""
+        asked = await channel.receive(BlobRequest, seconds=REQUEST_SECONDS, what="a request")
+        match asked.request:
+            case FetchFile() as fetch:
+                await self._give(channel, fetch)
+            case OfferPackage() as offer:
+                await self._take(channel, offer)
+
+    async def _give(self, channel: Channel, fetch: FetchFile) -> None:
+        path = self._find(fetch.digest, fetch.name)
+        size = path.stat().st_size - fetch.offset
+        if size < 0 or not self._allow_upload(size):
+            raise refusal(Refusal.UPLOAD_LIMIT, f"{size} bytes asked")
+        with path.open("rb") as file:
+            file.seek(fetch.offset)
+            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                await channel.send(Chunk(data=data))
+
+    def _find(self, digest: str, name: str) -> Path:
+        folder = self._root / digest
+        path = folder / name
+        known = name == MANIFEST or (
+            (folder / MANIFEST).is_file() and name in packages.read_manifest(folder).files
+        )
+        if not known or not path.is_file():
+            raise refusal(Refusal.NOT_FOUND, f"{name} of {digest[:12]}")
+        return path
+
+    async def _take(self, channel: Channel, offer: OfferPackage) -> None:
+        manifest = self._admit(channel.peer_id, offer)
+        folder = self._root / manifest.digest
+        names = missing(folder, manifest, None)
+        await channel.send(WantFiles(names=names))
+        for name in names:
+            await self._receive(channel, folder / name, manifest, name)
+        packages.write_whole(folder / MANIFEST, manifest.to_bytes())
+        self._on_stored(manifest.digest)
+        await channel.send(Stored(digest=manifest.digest))
+
+    def _admit(self, peer_id: str, offer: OfferPackage) -> Manifest:
+        try:
+            manifest = packages.parse_manifest(offer.manifest)
+        except PackageError as error:
+            raise refusal(Refusal.MALFORMED, str(error)) from None
+        if manifest.to_bytes() != offer.manifest:
+            raise refusal(Refusal.MALFORMED, "the manifest is not in canonical form")
+        if not self._policy.takes_adapters or manifest.kind != "adapter":
+            raise refusal(Refusal.TOO_LARGE, "I take in no packages of this kind")
+        size = manifest.size_bytes
+        spent = self._taken_bytes[peer_id] + size
+        if size > self._policy.max_adapter_bytes or spent > self._policy.max_bytes_per_peer:
+            raise refusal(Refusal.TOO_LARGE, f"{size} bytes; {self._policy}")
+        self._taken_bytes[peer_id] = spent
+        return manifest
+
+    async def _receive(self, channel: Channel, path: Path, manifest: Manifest, name: str) -> None:
+        entry, partial = manifest.files[name], partial_of(path)
+        received = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                while received < entry.size_bytes:
+                    chunk = await channel.receive(Chunk, seconds=REQUEST_SECONDS, what=name)
+                    received += len(chunk.data)
+                    if received > entry.size_bytes or not chunk.data:
+                        raise refusal(Refusal.MALFORMED, f"{name} is longer than announced")
+                    file.write(chunk.data)
+            settle(partial, path, entry)
+        except OSError as error:
+            raise from_os_error(error, str(path)) from error
+        except SeshuError:
+            partial.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,192 @@
+"""`swarm://`: packages from any peer that announced them; no account needed.
+
+Fetching asks one provider after another, goes on where a broken transfer stopped, and believes
+nobody: the manifest must have the pinned digest and every file the manifest's. Pushing leaves
+the package with peers that take it in (the coordinator and one other holder).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from seshu_swarm import packages, uids
+from seshu_swarm.channel import Channel
+from seshu_swarm.dht import Swarm
+from seshu_swarm.errors import (
+    DigestError,
+    PeerError,
+    PeerLostError,
+    ProtocolError,
+    from_os_error,
+)
+from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from seshu_swarm.protocol import (
+    BLOBS,
+    CHUNK_BYTES,
+    BlobRequest,
+    Chunk,
+    FetchFile,
+    OfferPackage,
+    Stored,
+    WantFiles,
+)
+from seshu_swarm.records import ProviderRecord
+from seshu_swarm.references import Reference
+from seshu_swarm.stores.base import missing, partial_of, settle
+
+logger = logging.getLogger(__name__)
+
+CHUNK_SECONDS = 20.0
+MIN_HOLDERS = 2
+
+
+class SwarmStore:
+    """`hints`: peers to ask first and to push to first, usually the coordinator."""
+
+    def __init__(self, swarm: Swarm, hints: Sequence[str] = ()) -> None:
+        self._swarm, self._hints = swarm, tuple(hints)
+
+    async def fetch(
+        self, reference: Reference, into: Path, names: Iterable[str] | None = None
+    ) -> Manifest:
+        providers = await self._providers(reference.digest)
+        manifest = await self._manifest(reference.digest, into, providers)
+        for name in missing(into, manifest, names):
+            await self._from_any(providers, reference.digest, into / name, name, manifest)
+        return manifest
+
+    async def _providers(self, digest: str) -> list[str]:
+        keys = [uids.provider_key(self._swarm.run_id, digest)]
+        found = await self._swarm.lookup(keys, ProviderRecord)
+        others = [f.owner for f in found if f.owner not in self._hints]
+        # Other holders first: the coordinator is the hint of everybody.
+        peers = [*others, *self._hints]
+        return [peer for peer in peers if peer != self._swarm.peer_id]
+
+    async def _manifest(self, digest: str, into: Path, providers: list[str]) -> Manifest:
+        if (into / MANIFEST).is_file():
+            return packages.read_manifest(into, digest)
+        failures = []
+        for peer in providers:
+            try:
+                data = await self._read_small(peer, digest)
+                if hashlib.sha256(data).hexdigest() != digest:
+                    raise DigestError(f"peer …{peer[-6:]} sent another manifest")
+                manifest = packages.parse_manifest(data)
+                packages.write_whole(into / MANIFEST, data)
+                return manifest
+            except (PeerError, DigestError) as error:
+                failures.append(str(error))
+        raise _nobody(digest, MANIFEST, failures)
+
+    async def _read_small(self, peer: str, digest: str) -> bytes:
+        stream = await self._ask(peer, digest, MANIFEST, 0)
+        try:
+            data = b""
+            while chunk := await stream.receive_or_end(
+                Chunk, seconds=CHUNK_SECONDS, what="a manifest"
+            ):
+                data += chunk.data
+                if len(data) > MAX_MANIFEST_BYTES:
+                    raise ProtocolError("manifest is too long", rule=f"<= {MAX_MANIFEST_BYTES}")
+            return data
+        finally:
+            stream.close()
+
+    async def _from_any(
+        self, providers: list[str], digest: str, path: Path, name: str, manifest: Manifest
+    ) -> None:
+        failures = []
+        for peer in providers:
+            try:
+                await self._fetch_file(peer, digest, path, name, manifest)
+                return
+            except (PeerError, DigestError) as error:
+                logger.info("fetching %s of %s: %s", name, digest[:12], error)
+                failures.append(str(error))
+        raise _nobody(digest, name, failures)
+
+    async def _fetch_file(
+        self, peer: str, digest: str, path: Path, name: str, manifest: Manifest
+    ) -> None:
+        entry, partial = manifest.files[name], partial_of(path)
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            offset = partial.stat().st_size if partial.exists() else 0
+            stream = await self._ask(peer, digest, name, offset)
+            with partial.open("ab") as file:
+                while chunk := await stream.receive_or_end(
+                    Chunk, seconds=CHUNK_SECONDS, what=f"{name} of {digest[:12]}"
+                ):
+                    offset += len(chunk.data)
+                    if offset > entry.size_bytes:
+                        raise ProtocolError(f"{name} is longer than {entry.size_bytes} bytes")
+                    file.write(chunk.data)
+            stream.close()
+            settle(partial, path, entry)
+        except ProtocolError:
+            partial.unlink(missing_ok=True)
+            raise
+        except OSError as error:
+            raise from_os_error(error, str(path)) from error
+
+    async def _ask(self, peer: str, digest: str, name: str, offset: int) -> Channel:
+        stream = await self._swarm.open(peer, BLOBS)
+        await stream.send(BlobRequest(request=FetchFile(digest=digest, name=name, offset=offset)))
+        return stream
+
+    async def push(self, folder: Path, digest: str) -> Reference:
+        """Leave the package with its holders. Raises PeerError when nobody takes it."""
+        manifest = packages.verify(folder, digest)
+        return await self.push_to(self._hints, folder, manifest, holders=1)
+
+    async def push_to(
+        self, peers: Sequence[str], folder: Path, manifest: Manifest, *, holders: int = MIN_HOLDERS
+    ) -> Reference:
+        """Leave the package with `holders` of the peers, trying them in order."""
+        failures, stored = [], 0
+        for peer in peers:
+            if stored == holders:
+                break
+            try:
+                await self._offer(peer, folder, manifest)
+                stored += 1
+            except PeerError as error:
+                failures.append(str(error))
+        if stored == 0:
+            raise PeerLostError(
+                f"nobody took package {manifest.digest[:12]}: {'; '.join(failures) or 'no peer'}",
+                rule="the coordinator or another holder must keep it before it is announced",
+                way_out="try again when the coordinator is back, or use --store hub",
+            )
+        return Reference.of_swarm(manifest.digest)
+
+    async def _offer(self, peer: str, folder: Path, manifest: Manifest) -> None:
+        stream = await self._swarm.open(peer, BLOBS)
+        try:
+            await stream.send(BlobRequest(request=OfferPackage(manifest=manifest.to_bytes())))
+            want = await stream.receive(WantFiles, seconds=CHUNK_SECONDS, what="its wishes")
+            for name in want.names:
+                if name not in manifest.files:
+                    raise ProtocolError(f"{stream} asked for {name!r}, which is not in the package")
+                await _send_file(stream, folder / name)
+            await stream.receive(Stored, seconds=CHUNK_SECONDS, what="its receipt")
+        finally:
+            stream.close()
+
+
+async def _send_file(stream: Channel, path: Path) -> None:
+    with path.open("rb") as file:
+        while data := file.read(CHUNK_BYTES):
+            await stream.send(Chunk(data=data))
+
+
+def _nobody(digest: str, name: str, failures: list[str]) -> PeerLostError:
+    return PeerLostError(
+        f"no provider gave {name} of package {digest[:12]}: {'; '.join(failures) or 'none known'}",
+        rule="at least one peer that holds it must be reachable",
+        way_out="try again in a minute; the transfer goes on where it stopped",
+    )

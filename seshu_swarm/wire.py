@@ -1,0 +1,47 @@
+"""Tensors to bytes and back, with every claim about them checked.
+
+A tensor on the wire is `{"dtype", "shape", "data"}`; little endian, contiguous. What arrives is
+refused unless dtype, shape and length agree with what the receiver expects, and it is finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from seshu_swarm.errors import ProtocolError
+
+DTYPES = {"float32": np.dtype("<f4")}
+
+
+def pack_tensor(tensor: torch.Tensor) -> dict[str, Any]:
+    array = tensor.detach().to(torch.float32).contiguous().numpy()
+    return {"dtype": "float32", "shape": list(array.shape), "data": array.tobytes()}
+
+
+def unpack_tensor(packed: Any, shape: Sequence[int | None]) -> torch.Tensor:
+    """Read a tensor of the expected `shape` (None: any length there). Raises ProtocolError."""
+    if not isinstance(packed, Mapping) or set(packed) != {"dtype", "shape", "data"}:
+        raise ProtocolError("a tensor is {dtype, shape, data}")
+    found, data = packed["shape"], packed["data"]
+    dtype = DTYPES.get(packed["dtype"]) if isinstance(packed["dtype"], str) else None
+    if dtype is None or not isinstance(data, bytes) or not isinstance(found, list):
+        raise ProtocolError(f"tensor of dtype {packed['dtype']!r}", rule=f"one of {sorted(DTYPES)}")
+    fits = len(found) == len(shape) and all(
+        type(have) is int and have > 0 and want in (None, have)
+        for have, want in zip(found, shape, strict=True)
+    )
+    if not fits:
+        raise ProtocolError(f"tensor of shape {found}", rule=f"expected {list(shape)}")
+    size = dtype.itemsize
+    for have in found:
+        size *= have
+    if size != len(data):
+        raise ProtocolError(f"tensor of {len(data)} bytes", rule=f"its shape needs {size}")
+    tensor = torch.from_numpy(np.frombuffer(data, dtype).reshape(found).copy())
+    if not bool(torch.isfinite(tensor).all()):
+        raise ProtocolError("tensor holds NaN or infinity", rule="activations are finite")
+    return tensor
