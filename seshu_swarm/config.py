@@ -32,6 +32,15 @@ def setting(default: Any, sentence: str) -> Any:
     return dataclasses.field(default=default, metadata={"sentence": sentence})
 
 
+def argument(sentence: str) -> Any:
+    """A dataclass field that is given by its place on the command line and must be given."""
+    return dataclasses.field(metadata={"sentence": sentence, "positional": True})
+
+
+def is_positional(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("positional"))
+
+
 def _kinds(config: type) -> dict[str, tuple[type, bool]]:
     """Name of each setting → (its plain type, whether it may be unset or a list)."""
     kinds: dict[str, tuple[type, bool]] = {}
@@ -57,6 +66,9 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
     for field in dataclasses.fields(config):
         kind, is_list = kinds[field.name]
         text = field.metadata["sentence"].replace("%", "%%")
+        if is_positional(field):
+            parser.add_argument(field.name, metavar=field.name.upper(), help=text)
+            continue
         shown = _shown(field.default)
         options: dict[str, Any] = {"dest": field.name, "default": None}
         options["help"] = f"{text} (default: {shown})" if shown else text
@@ -147,6 +159,8 @@ def to_toml(config: type) -> str:
     kinds = _kinds(config)
     lines: list[str] = []
     for field in dataclasses.fields(config):
+        if is_positional(field):
+            continue
         lines.append(f"# {field.metadata['sentence']}")
         if field.default is None:
             example = {int: "0", float: "0.0", bool: "false"}.get(kinds[field.name][0], '""')
@@ -165,3 +179,46 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, str | Path):
         return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
     return str(value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """How a command speaks."""
+
+    log_format: str = setting(
+        "text", "Lines on standard output: text for people, json for programs."
+    )
+    verbose: bool = setting(False, "Log also what only developers want to know.")
+
+    def __post_init__(self) -> None:
+        if self.log_format not in ("text", "json"):
+            raise UsageError(
+                f"--log-format {self.log_format!r} is unknown", way_out="use text or json"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig(OutputConfig):
+    """Where a peer keeps its things and listens."""
+
+    state_dir: str = setting("~/.seshu", "Folder for this peer's key, packages and status.")
+    host: str = setting(
+        "0.0.0.0", "Address to listen on; 127.0.0.1 keeps the peer on this machine."
+    )
+    port: int = setting(0, "TCP port to listen on; 0: a free one.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.port <= 65_535:
+            raise UsageError(f"--port {self.port} is not a port", rule="0 to 65535")
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state_dir).expanduser()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JoinConfig(NetworkConfig):
+    """A peer that joins a run by its link."""
+
+    join: str = setting("", "Join link of the run, as the coordinator printed it: seshu://…")

@@ -52,6 +52,7 @@ class Found(Generic[R]):
 
     record: R
     owner: str
+    expiration_time: float
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,14 @@ class Swarm:
         """Multiaddrs at which others reach this peer, with its id."""
         return [str(address) for address in await self._p2p.get_visible_maddrs(latest=True)]
 
+    async def neighbours(self) -> list[str]:
+        """Multiaddrs of the peers this one is connected to."""
+        return [
+            f"{address}/p2p/{peer.peer_id}"
+            for peer in await self._p2p.list_peers()
+            for address in peer.addrs[:1]
+        ]
+
     async def announce(self, record: records.Record) -> bool:
         """Store a record under its key until its time is up; False if nobody took it."""
         self._sequence = max(self._sequence + 1, int(time.time() * 1000))
@@ -130,29 +139,34 @@ class Swarm:
             for owner, entry in subkeys:
                 record: records.Record = records.from_bytes(entry.value)
                 if isinstance(record, kind) and record.run_id == self.run_id:
-                    found.append(Found(record, owner))
+                    found.append(Found(record, owner, entry.expiration_time))
         return found
 
     async def run_record(self, link: Link) -> Found[records.RunRecord]:
         """The coordinator's record as the link names it. Raises JoinError."""
         deadline = time.monotonic() + RUN_RECORD_SECONDS
-        strangers: set[str] = set()
         while time.monotonic() < deadline:
-            for found in await self.lookup([uids.run_key(self.run_id)], records.RunRecord):
-                if found.record.coordinator == link.fingerprint == self.key_of(found):
-                    return found
-                strangers.add(found.record.coordinator)
+            if found := await self.current_run(link):
+                return found
             await asyncio.sleep(0.3)
-        raise self._no_run(link, strangers)
+        raise await self._no_run(link)
+
+    async def current_run(self, link: Link) -> Found[records.RunRecord] | None:
+        """One look for the newest run record signed by the link's key."""
+        found = await self.lookup([uids.run_key(self.run_id)], records.RunRecord)
+        own = [f for f in found if f.record.coordinator == link.fingerprint == self.key_of(f)]
+        return max(own, key=lambda f: f.record.sequence, default=None)
 
     def key_of(self, found: Found[records.RunRecord]) -> str:
         """Fingerprint of the key that signed a run record."""
         return self._validator.fingerprint_of(found.owner)
 
-    def _no_run(self, link: Link, strangers: set[str]) -> Exception:
-        if strangers:
+    async def _no_run(self, link: Link) -> Exception:
+        found = await self.lookup([uids.run_key(self.run_id)], records.RunRecord)
+        if found:
+            keys = ", ".join(sorted({self.key_of(f) for f in found}))
             return FingerprintError(
-                f"run {link.run_id!r} is signed by key {', '.join(sorted(strangers))}",
+                f"run {link.run_id!r} is signed by key {keys}",
                 rule=f"the join link names key {link.fingerprint}",
                 way_out="ask the maintainer for a new link; do not join a run you cannot verify",
             )
@@ -168,10 +182,11 @@ class Swarm:
             way_out="check that the coordinator runs and that the link is the newest",
         )
 
-    async def store_again(self, found: Found[records.RunRecord], expiration: float) -> bool:
-        """Store another owner's run record again, as it was signed."""
-        data = records.to_bytes(found.record)
-        return bool(await self._node.store(found.record.key, data, expiration, subkey=found.owner))
+    async def store_again(self, found: Found[records.RunRecord]) -> bool:
+        """Store another owner's run record again, as it was signed: newcomers may hold the key."""
+        key, data = found.record.key, records.to_bytes(found.record)
+        storing = self._node.store(key, data, found.expiration_time, subkey=found.owner)
+        return bool(await frames.within(LOOKUP_SECONDS, storing, f"the DHT to store {key}"))
 
     async def serve(self, name: str, handler: channel.Handler) -> None:
         await self._p2p.add_binary_stream_handler(name, channel.serve(self.run_id, handler))

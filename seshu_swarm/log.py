@@ -29,6 +29,10 @@ def configure(role: str, log_format: str, verbose: bool = False) -> None:
     logging.getLogger("seshu_swarm").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
+def is_text() -> bool:
+    return _format == "text"
+
+
 def event(name: str, text: str, **facts: Any) -> None:
     """One line: `text` for people, or `{"event": name, "text": …, **facts}`."""
     if _format == "json":

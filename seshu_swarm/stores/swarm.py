@@ -105,7 +105,7 @@ class SwarmStore:
                 await self._fetch_file(peer, digest, path, name, manifest)
                 return
             except (PeerError, DigestError) as error:
-                logger.info("fetching %s of %s: %s", name, digest[:12], error)
+                logger.debug("fetching %s of %s: %s", name, digest[:12], error)
                 failures.append(str(error))
         raise _nobody(digest, name, failures)
 

@@ -1,0 +1,86 @@
+"""One shape for every command line: parse first, import what is heavy afterwards.
+
+A role lists its commands as a table; flags come from the command's dataclass. What a person did
+wrong becomes one line on standard error and an exit code, never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seshu_swarm import __version__, config, log
+from seshu_swarm.errors import EXIT_INTERRUPTED, SeshuError
+
+
+@dataclass(frozen=True)
+class Command:
+    """`run` is "module:function"; it is imported only when the command was chosen."""
+
+    name: str
+    settings: type
+    run: str
+    sentence: str
+
+
+def main(
+    program: str,
+    commands: Sequence[Command],
+    *,
+    about: str,
+    default: str | None = None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run one command; returns the exit code. `default` runs when no command is named."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    names = {command.name for command in commands}
+    if (
+        default
+        and given
+        and given[0].startswith("-")
+        and given[0] not in ("-h", "--help", "--version")
+    ):
+        given.insert(0, default)
+    parser = _parser(program, commands, about)
+    flags = vars(parser.parse_args(given))
+    chosen = flags.pop("command", None)
+    if chosen not in names:
+        parser.print_help()
+        return 2
+    command = next(c for c in commands if c.name == chosen)
+    try:
+        return _run(command, f"{program.split()[-1]} {chosen}", flags)
+    except SeshuError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _parser(program: str, commands: Sequence[Command], about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description=about)
+    parser.add_argument("--version", action="version", version=f"seshu-swarm {__version__}")
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in commands:
+        sub = choices.add_parser(
+            command.name, help=command.sentence, description=command.sentence, allow_abbrev=False
+        )
+        config.add_flags(sub, command.settings)
+    return parser
+
+
+def _run(command: Command, role: str, flags: dict[str, Any]) -> int:
+    toml = flags.pop("config")
+    if flags.pop("print_config"):
+        print(config.to_toml(command.settings))
+        return 0
+    settings: Any = config.load(command.settings, flags, Path(toml) if toml else None)
+    log.configure(role, settings.log_format, settings.verbose)
+    module, _, function = command.run.partition(":")
+    entry = getattr(importlib.import_module(module), function)
+    return int(entry(settings))

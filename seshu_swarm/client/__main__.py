@@ -1,0 +1,28 @@
+"""`python -m seshu_swarm.client`: use a swarm. Parses first, imports what is heavy after."""
+
+import sys
+
+from seshu_swarm import cli
+from seshu_swarm.cli import Command
+from seshu_swarm.client.config import GenerateConfig, StatusConfig
+
+COMMANDS = (
+    Command(
+        "generate",
+        GenerateConfig,
+        "seshu_swarm.client.generate:run",
+        "Generate text across the swarm.",
+    ),
+    Command(
+        "status", StatusConfig, "seshu_swarm.client.status:run", "Show who hosts which blocks."
+    ),
+)
+
+
+def main() -> int:
+    about = "Use the model of a Seshu swarm."
+    return cli.main("python -m seshu_swarm.client", COMMANDS, about=about)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

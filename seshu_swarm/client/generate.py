@@ -1,0 +1,89 @@
+"""`client generate`: one answer, streamed to the terminal as it comes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from seshu_swarm import log, running
+from seshu_swarm.client.config import GenerateConfig
+from seshu_swarm.client.remote import RemoteModel
+from seshu_swarm.client.sampling import Sampler
+from seshu_swarm.client.session import RemoteSession
+from seshu_swarm.data.prompts import prompt_for_generation
+from seshu_swarm.data.tokeniser import ByteTokeniser, StreamDecoder
+from seshu_swarm.errors import UsageError
+from seshu_swarm.joining import join
+from seshu_swarm.packages import write_whole
+from seshu_swarm.running import Stop
+
+
+def run(settings: GenerateConfig) -> int:
+    if not settings.prompt:
+        raise UsageError("no prompt given", way_out="--prompt 'text'")
+    return running.run(lambda stop: generate(settings, stop))
+
+
+async def generate(settings: GenerateConfig, stop: Stop) -> int:
+    joined = await join(settings)
+    try:
+        model = await RemoteModel.connect(joined)
+        session = model.session(settings.step_seconds)
+        facts = await _stream(settings, model, session, stop)
+        await session.close()
+    finally:
+        await joined.swarm.leave()
+    facts |= {"revision": model.revision, "recoveries": session.recoveries}
+    log.event("generated", _ending(facts), **facts)
+    if settings.report:
+        write_whole(Path(settings.report), json.dumps(facts, ensure_ascii=False).encode())
+    return 0
+
+
+async def _stream(
+    settings: GenerateConfig, model: RemoteModel, session: RemoteSession, stop: Stop
+) -> dict[str, Any]:
+    prompt = settings.prompt if settings.raw else prompt_for_generation(settings.prompt)
+    ids = ByteTokeniser().encode(prompt)
+    decoder, tokens = StreamDecoder(), list[int]()
+    choose = Sampler(settings.temperature, settings.seed)
+    started, first = time.perf_counter(), 0.0
+    async for token in model.generate(
+        session,
+        ids,
+        choose=choose,
+        max_new_tokens=settings.max_new_tokens,
+        stop_ids={ByteTokeniser.eos_id},
+    ):
+        first = first or time.perf_counter()
+        tokens.append(token)
+        _show(decoder.push([token]), token)
+        if stop.is_set():
+            break
+    seconds = time.perf_counter() - (first or started)
+    _show(decoder.finish(), None)
+    return {
+        "prompt_ids": ids,
+        "tokens": tokens,
+        "answer": ByteTokeniser().decode(tokens),
+        "peers": session.peers,
+        "tokens_per_second": (len(tokens) - 1) / seconds if len(tokens) > 1 else 0.0,
+        "first_token_seconds": (first or time.perf_counter()) - started,
+    }
+
+
+def _show(text: str, token: int | None) -> None:
+    if log.is_text():
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    elif token is not None:
+        log.event("token", text, token=token)
+
+
+def _ending(facts: dict[str, Any]) -> str:
+    hops = " → ".join(f"…{peer[-6:]}" for peer in facts["peers"])
+    lost = f"; {len(facts['recoveries'])} peer(s) replaced" if facts["recoveries"] else ""
+    return f"\n[{facts['tokens_per_second']:.1f} tokens/s over {hops}{lost}]"

@@ -1,0 +1,90 @@
+"""Into the swarm by a link: identity, addresses, and the run as its coordinator signed it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from seshu_swarm import identity, link
+from seshu_swarm.config import JoinConfig
+from seshu_swarm.dht import Found, Listen, Swarm
+from seshu_swarm.errors import UsageError
+from seshu_swarm.link import Link
+from seshu_swarm.packages import write_whole
+from seshu_swarm.records import RunRecord
+from seshu_swarm.stores.swarm import SwarmStore
+
+logger = logging.getLogger(__name__)
+
+ADDRESSES_FILE = "addresses.json"
+MAX_ADDRESSES = 16
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A peer inside a run."""
+
+    swarm: Swarm
+    link: Link
+    found: Found[RunRecord]
+    state_dir: Path
+
+    @property
+    def run(self) -> RunRecord:
+        return self.found.record
+
+    @property
+    def coordinator(self) -> str:
+        """Peer id of the coordinator."""
+        return self.found.owner
+
+    @property
+    def store(self) -> SwarmStore:
+        return SwarmStore(self.swarm, [self.coordinator])
+
+    def package_folder(self, digest: str) -> Path:
+        return packages_of(self.state_dir) / digest
+
+
+def packages_of(state_dir: Path) -> Path:
+    return state_dir / "packages"
+
+
+async def join(settings: JoinConfig) -> Joined:
+    """Enter the run of `settings.join`. Raises JoinError, ResourceError or UsageError."""
+    if not settings.join:
+        raise UsageError(
+            "no join link given",
+            rule="a peer joins one run",
+            way_out="copy the link that the coordinator printed: --join 'seshu://…'",
+        )
+    wanted = link.parse(settings.join)
+    state_dir = settings.state_path
+    me = identity.load_or_create(state_dir)
+    peers = list(dict.fromkeys([*wanted.peers, *remembered(state_dir, wanted.run_id)]))
+    listen = Listen(settings.host, settings.port)
+    swarm = await Swarm.join(me, run_id=wanted.run_id, initial_peers=peers, listen=listen)
+    try:
+        found = await swarm.run_record(wanted)
+    except BaseException:
+        await swarm.leave()
+        raise
+    remember(state_dir, wanted.run_id, await swarm.neighbours())
+    return Joined(swarm, wanted, found, state_dir)
+
+
+def remembered(state_dir: Path, run_id: str) -> list[str]:
+    """Addresses that worked before: the link's peers may be gone by now."""
+    try:
+        table = json.loads((state_dir / ADDRESSES_FILE).read_bytes())
+        return [str(address) for address in table.get(run_id, [])][:MAX_ADDRESSES]
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
+def remember(state_dir: Path, run_id: str, addresses: list[str]) -> None:
+    path = state_dir / ADDRESSES_FILE
+    table = {run_id: addresses[:MAX_ADDRESSES]}
+    write_whole(path, json.dumps(table).encode())

@@ -1,0 +1,33 @@
+"""`python -m seshu_swarm.peer`: donate a machine. Parses first, imports what is heavy after."""
+
+import sys
+
+from seshu_swarm import cli
+from seshu_swarm.cli import Command
+from seshu_swarm.peer.config import AutoConfig, FinetuneConfig, HostConfig, StatusConfig
+
+COMMANDS = (
+    Command(
+        "auto", AutoConfig, "seshu_swarm.peer.auto:run", "Do what the swarm lacks most (default)."
+    ),
+    Command("host", HostConfig, "seshu_swarm.peer.host:run", "Host a span of blocks."),
+    Command(
+        "finetune",
+        FinetuneConfig,
+        "seshu_swarm.peer.donor:run",
+        "Train a LoRA adapter and offer it.",
+    ),
+    Command(
+        "status", StatusConfig, "seshu_swarm.peer.status:run", "Show what this machine's peer does."
+    ),
+)
+
+
+def main() -> int:
+    about = "Donate this machine to a Seshu swarm. Without a command: what the swarm lacks most."
+    program = "python -m seshu_swarm.peer"
+    return cli.main(program, COMMANDS, about=about, default="auto")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

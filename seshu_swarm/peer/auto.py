@@ -1,0 +1,48 @@
+"""`peer` alone: look at the swarm, say what it lacks most, and do that."""
+
+from __future__ import annotations
+
+import torch
+
+from seshu_swarm import log, running
+from seshu_swarm.joining import Joined, join
+from seshu_swarm.peer.config import AutoConfig
+from seshu_swarm.peer.donor import Donor
+from seshu_swarm.peer.guest import Guest, Limits
+from seshu_swarm.peer.host import HostingPeer
+from seshu_swarm.peer.roles import Role, choose_role
+from seshu_swarm.records import SpanRecord
+from seshu_swarm.running import Stop
+from seshu_swarm.spans import Span, coverage
+from seshu_swarm.uids import span_keys
+
+
+def run(settings: AutoConfig) -> int:
+    limits = Limits.of(settings)
+    if limits.max_threads:
+        torch.set_num_threads(limits.max_threads)
+    return running.run(lambda stop: do_what_is_lacking(settings, limits, stop))
+
+
+async def do_what_is_lacking(settings: AutoConfig, limits: Limits, stop: Stop) -> int:
+    joined = await join(settings)
+    guest = Guest(limits, joined.state_dir)
+    try:
+        role, reason = await _choose(joined, settings)
+        log.event("role", f"{role}: {reason}", role=str(role), reason=reason)
+        if role is Role.HOST:
+            await HostingPeer(joined, settings, guest).live(stop)
+        else:
+            await Donor(joined, settings, guest, stop).live()
+    finally:
+        await joined.swarm.leave()
+    return 0
+
+
+async def _choose(joined: Joined, settings: AutoConfig) -> tuple[Role, str]:
+    run = joined.run
+    found = await joined.swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
+    covered = coverage((Span(f.record.start, f.record.end) for f in found), run.num_blocks)
+    return choose_role(
+        covered, has_data=settings.data is not None, deals_data=run.catalogue is not None
+    )

@@ -1,0 +1,72 @@
+"""Settings of the peer's commands: a sentence and a unit under every field. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seshu_swarm.config import JoinConfig, OutputConfig, setting
+from seshu_swarm.errors import UsageError
+from seshu_swarm.peer.guest import GuestConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostConfig(JoinConfig, GuestConfig):
+    """`peer host`: serve a span of blocks."""
+
+    blocks: str | None = setting(
+        None, "Blocks START:END to host; unset: those with the worst coverage."
+    )
+    num_blocks: int | None = setting(
+        None, "How many blocks to choose when --blocks is unset; unset: as many as fit."
+    )
+    max_sessions: int = setting(64, "Most inference sessions held at once.")
+    hold_adapters: bool = setting(True, "Keep copies of donors' adapters until they are judged.")
+    poll_seconds: float = setting(5.0, "How often to look for a new revision, in seconds.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(JoinConfig, GuestConfig):
+    """`peer finetune`: train a LoRA adapter here and offer it to the swarm."""
+
+    language: str | None = setting(
+        None, "Language of the rows; unset: the one dealt with the shard."
+    )
+    data: str | None = setting(
+        None, "Own rows: a file, a folder or a Hub data set; unset: a shard of the run's catalogue."
+    )
+    columns: str = setting(
+        "", "Columns of own data as FIELD=COLUMN,…; fields: instruction, input, output."
+    )
+    bad_rows: str = setting("refuse", "Unreadable rows: refuse the run, or skip and count them.")
+    store: str = setting("swarm", "Where the adapter goes: swarm, file, or hub.")
+    repository: str = setting("", "Hub repository OWNER/NAME to push to, with --store hub.")
+    licence: str = setting("CC-BY-4.0", "Licence under which you give the adapter.")
+    rank: int = setting(16, "Rank of the LoRA matrices.")
+    max_steps: int = setting(2_000, "Most optimiser steps.")
+    max_seconds: float = setting(3_600.0, "Most training time, in seconds.")
+    seed: int = setting(0, "Seed of the order of rows and of the first weights.")
+    follow: bool = setting(False, "Go on with each new checkpoint until stopped.")
+    wait_seconds: float = setting(3_600.0, "How long to wait for the verdict, in seconds.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.store not in ("swarm", "file", "hub"):
+            raise UsageError(f"--store {self.store!r} is unknown", way_out="swarm, file or hub")
+        if self.bad_rows not in ("refuse", "skip"):
+            raise UsageError(f"--bad-rows {self.bad_rows!r} is unknown", way_out="refuse or skip")
+        if not 1 <= self.rank <= 64:
+            raise UsageError(f"--rank {self.rank}", rule="1 to 64: larger adapters are refused")
+        if self.store == "hub" and not self.repository:
+            raise UsageError("--store hub without --repository", way_out="--repository OWNER/NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoConfig(FinetuneConfig, HostConfig):
+    """`peer` alone: whatever the swarm lacks most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusConfig(OutputConfig):
+    """`peer status`: what the peer of this machine does."""
+
+    state_dir: str = setting("~/.seshu", "Folder of the peer to show.")

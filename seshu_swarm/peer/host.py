@@ -1,0 +1,159 @@
+"""Life of a hosting peer: join, choose a span, fetch its blocks, serve, follow revisions, leave.
+
+The hosting path imports no transformers, peft or datasets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+import torch
+
+from seshu_swarm import checkpoints, log, running
+from seshu_swarm.dht import Found
+from seshu_swarm.joining import Joined, join, packages_of
+from seshu_swarm.peer import status
+from seshu_swarm.peer.config import HostConfig
+from seshu_swarm.peer.guest import Guest, Limits
+from seshu_swarm.peer.served import ServedSpan, bytes_to_host
+from seshu_swarm.peer.serving import SpanService
+from seshu_swarm.protocol import BLOBS, SESSIONS
+from seshu_swarm.records import ANNOUNCE_SECONDS, ProviderRecord, RunRecord, SpanRecord
+from seshu_swarm.references import Reference
+from seshu_swarm.running import Stop
+from seshu_swarm.spans import Span, choose_span, coverage
+from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.uids import span_keys
+
+logger = logging.getLogger(__name__)
+
+STORE_AGAIN_SECONDS = 60.0
+GOODBYE_SECONDS = 0.5
+
+
+def run(settings: HostConfig) -> int:
+    limits = Limits.of(settings)
+    if limits.max_threads:
+        torch.set_num_threads(limits.max_threads)
+    return running.run(lambda stop: host(settings, limits, stop))
+
+
+async def host(settings: HostConfig, limits: Limits, stop: Stop) -> int:
+    joined = await join(settings)
+    try:
+        peer = HostingPeer(joined, settings, Guest(limits, joined.state_dir))
+        await peer.live(stop)
+    finally:
+        await joined.swarm.leave()
+    return 0
+
+
+class HostingPeer:
+    """One span, of one revision or, while the swarm rolls to the next, of two."""
+
+    def __init__(self, joined: Joined, settings: HostConfig, guest: Guest) -> None:
+        self._joined, self._settings, self._guest = joined, settings, guest
+        self._swarm = joined.swarm
+        self._service = SpanService(guest, settings.max_sessions)
+        self._revision = joined.run.revision
+        self._held: set[str] = set()
+        self._holder = Holder(
+            packages_of(joined.state_dir),
+            policy=HolderPolicy(takes_adapters=settings.hold_adapters),
+            allow_upload=guest.allow_upload,
+            on_stored=self._held.add,
+        )
+        self._span = Span(0, 1)
+
+    async def live(self, stop: Stop) -> None:
+        self._span = await self._choose_span()
+        await self._load(self._revision)
+        await self._swarm.serve(BLOBS, self._holder.serve)
+        await self._swarm.serve(SESSIONS, self._service.serve)
+        await self._announce()
+        text = f"ready hosting blocks {self._span} as peer {self._swarm.peer_id}"
+        log.event("ready", text, peer_id=self._swarm.peer_id, blocks=str(self._span))
+        await asyncio.gather(
+            running.repeat(stop, ANNOUNCE_SECONDS, self._announce),
+            running.repeat(stop, self._settings.poll_seconds, self._follow),
+            running.repeat(stop, STORE_AGAIN_SECONDS, self._store_run_again),
+        )
+        await self._say_goodbye()
+
+    async def _choose_span(self) -> Span:
+        run = self._joined.run
+        if self._settings.blocks:
+            span = Span.parse(self._settings.blocks)
+            return Span(span.start, min(span.end, run.num_blocks))
+        found = await self._swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
+        covered = coverage((Span(f.record.start, f.record.end) for f in found), run.num_blocks)
+        length = self._settings.num_blocks or run.num_blocks
+        return choose_span(covered, length, random.Random(self._swarm.peer_id))
+
+    async def _load(self, revision: str) -> None:
+        folder = self._joined.package_folder(revision)
+        names = checkpoints.files_for_span(self._span)
+        await self._joined.store.fetch(Reference.of_swarm(revision), folder, names)
+        self._guest.need_memory(bytes_to_host(folder, self._span), f"blocks {self._span}")
+        loading = asyncio.to_thread(ServedSpan.load, folder, revision, self._span)
+        self._service.load(await loading)
+        self._held.add(revision)
+
+    async def _follow(self) -> None:
+        """Fetch this span's blocks of a new revision; the old stays while sessions need it."""
+        found: Found[RunRecord] | None = await self._swarm.current_run(self._joined.link)
+        if found and found.record.revision != self._revision:
+            await self._load(found.record.revision)
+            self._revision = found.record.revision
+            await self._announce()
+            text = f"switched to revision {self._revision[:12]}"
+            log.event("switched", text, revision=self._revision, blocks=str(self._span))
+        if retired := self._service.retire(self._revision):
+            log.event("retired", f"retired {len(retired)} revision(s)", revisions=retired)
+            await self._announce()
+        self._write_status()
+
+    async def _announce(self) -> None:
+        await self._swarm.announce(
+            SpanRecord(
+                run_id=self._swarm.run_id,
+                start=self._span.start,
+                end=self._span.end,
+                revisions=self._service.revisions[-4:],
+                step_seconds=self._service.pace.seconds,
+                num_sessions=self._service.num_sessions,
+                is_draining=self._service.is_draining,
+                paused=self._guest.pause_reason(),
+                limits=str(self._guest.limits)[:300],
+            )
+        )
+        for digest in list(self._held):
+            await self._swarm.announce(ProviderRecord(run_id=self._swarm.run_id, digest=digest))
+
+    async def _say_goodbye(self) -> None:
+        """Tell the swarm that this peer takes no more sessions; it leaves either way."""
+        self._service.is_draining = True
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._announce()
+        except TimeoutError:
+            logger.info("left without a goodbye: the DHT did not answer")
+        self._guest.flush()
+
+    async def _store_run_again(self) -> None:
+        if found := await self._swarm.current_run(self._joined.link):
+            await self._swarm.store_again(found)
+
+    def _write_status(self) -> None:
+        status.write(
+            self._joined.state_dir,
+            role="host",
+            run=self._swarm.run_id,
+            blocks=str(self._span),
+            revision=self._revision,
+            sessions=self._service.num_sessions,
+            steps=self._service.num_steps,
+            guest=self._guest,
+        )

@@ -1,0 +1,72 @@
+"""Progress of long work: a bar for people at a terminal, sparse lines for logs, events for programs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seshu_swarm import log
+
+EVENT_SECONDS = 0.5
+LINE_SHARE = 0.1
+
+
+class Bar:
+    """`with Bar("training") as bar: bar.update(0.3, loss=2.1)`; fractions from 0 to 1."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._shown_at, self._shown_fraction = 0.0, -1.0
+        self._rich: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if log.is_text() and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[facts]}"),
+            )
+            console = Console(stderr=True)
+            self._rich = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+            self._rich.start()
+            self._rich.add_task(self._label, total=1.0, facts="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._rich:
+            self._rich.stop()
+
+    def update(self, fraction: float, **facts: Any) -> None:
+        shown = " ".join(f"{name} {_short(value)}" for name, value in facts.items())
+        if self._rich:
+            self._rich.update(self._rich.task_ids[0], completed=fraction, facts=shown)
+        elif self._is_due(fraction):
+            text = f"{self._label} {fraction:.0%} {shown}"
+            log.event("progress", text, label=self._label, fraction=fraction, **facts)
+
+    def _is_due(self, fraction: float) -> bool:
+        now = time.monotonic()
+        if log.is_text():
+            due = (
+                fraction - self._shown_fraction >= LINE_SHARE
+                or fraction >= 1 > self._shown_fraction
+            )
+        else:
+            due = now - self._shown_at >= EVENT_SECONDS or fraction >= 1
+        if due:
+            self._shown_at, self._shown_fraction = now, fraction
+        return due
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

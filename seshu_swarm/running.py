@@ -1,0 +1,95 @@
+"""The life of a process: one event loop, one stop signal, no child left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import psutil
+import uvloop
+
+from seshu_swarm.errors import EXIT_INTERRUPTED
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 1.0
+T = TypeVar("T")
+
+
+class Stop:
+    """Set once, by Ctrl-C, a termination signal or the work's own end."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._flag = threading.Event()
+
+    def set(self) -> None:
+        self._flag.set()
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """For threads too."""
+        return self._flag.is_set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    async def sleep(self, seconds: float) -> bool:
+        """Sleep unless stopped; True while the work should go on."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return True
+        return False
+
+
+def run(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
+    """Run `main` until it returns or is stopped; the exit code. Every child process is ended."""
+    try:
+        code: int = uvloop.run(_supervise(main))
+        return code
+    except asyncio.CancelledError:
+        return EXIT_INTERRUPTED
+    finally:
+        end_children()
+
+
+async def _supervise(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    work = asyncio.create_task(main(stop))
+
+    def on_signal() -> None:
+        stop.set()
+        # Work that does not heed the stop in time is cancelled where it waits.
+        loop.call_later(STOP_SECONDS, work.cancel)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    return await work
+
+
+def end_children() -> None:
+    """End what this process started (the p2p daemon, above all), by process id."""
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+async def repeat(stop: Stop, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
+    """Call `act` every so many seconds until stopped; a failure is logged and tried again."""
+    while True:
+        try:
+            await act()
+        except Exception as error:
+            # The swarm may be away for a while; a peer outlives that.
+            logger.warning("%s failed: %s", getattr(act, "__name__", "task"), error)
+        if not await stop.sleep(seconds):
+            return
