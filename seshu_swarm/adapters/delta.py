@@ -1,0 +1,63 @@
+"""ΔW = s·B·A in float64, whole or one matrix at a time.
+
+Adapters are kept as their factors: a `LowRankDelta` looks like the dict that `delta_of` returns,
+but makes each matrix when it is asked for, so that a round never holds every candidate's ΔW.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from seshu_swarm.adapters.reader import Adapter, squared_norm
+
+Delta = Mapping[str, torch.Tensor]
+"""Weight name (as in the checkpoint) → ΔW of that weight, shape (out, in), float64."""
+
+
+class LowRankDelta(Delta):
+    """The ΔW of an adapter, each matrix computed on access."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self:
+            raise KeyError(name)
+        A, B = self._adapter.pairs[name.removesuffix(".weight")]
+        return self._adapter.scale * (B.double() @ A.double())
+
+    def __contains__(self, name: object) -> bool:
+        is_weight = isinstance(name, str) and name.endswith(".weight")
+        return is_weight and str(name).removesuffix(".weight") in self._adapter.pairs
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{module}.weight" for module in self._adapter.pairs)
+
+    def __len__(self) -> int:
+        return len(self._adapter.pairs)
+
+
+def delta_of(adapter: Adapter) -> dict[str, torch.Tensor]:
+    """Weight name → ΔW = s·B·A, float64."""
+    return dict(LowRankDelta(adapter))
+
+
+def module_norms(adapter: Adapter) -> dict[str, float]:
+    """Module name → Frobenius norm of its ΔW, without forming it."""
+    return {
+        module: adapter.scale * math.sqrt(squared_norm(A, B))
+        for module, (A, B) in adapter.pairs.items()
+    }
+
+
+def adapter_norm(adapter: Adapter) -> float:
+    """Frobenius norm of the whole ΔW."""
+    return math.hypot(*module_norms(adapter).values())
+
+
+def delta_norm(delta: Delta) -> float:
+    """Frobenius norm over all matrices of a ΔW."""
+    return math.hypot(*(float(torch.linalg.vector_norm(delta[name])) for name in delta))

@@ -1,0 +1,25 @@
+"""Task arithmetic: the weighted sum Σ wᵢΔWᵢ (arXiv 2212.04089); a negative weight takes away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from seshu_swarm.adapters.delta import Delta
+from seshu_swarm.adapters.merge.stacking import check_weights, weight_names
+
+
+def task_arithmetic(deltas: Sequence[Delta], weights: Sequence[float]) -> dict[str, torch.Tensor]:
+    """Weighted sum of every weight."""
+    check_weights(deltas, weights)
+    return {name: _weighted_sum(deltas, weights, name) for name in weight_names(deltas)}
+
+
+def _weighted_sum(deltas: Sequence[Delta], weights: Sequence[float], name: str) -> torch.Tensor:
+    # One matrix at a time, in the order given: no stack of all of them, the same bits every time.
+    terms = (w * d[name].double() for w, d in zip(weights, deltas, strict=True) if name in d)
+    total = next(terms)
+    for term in terms:
+        total += term
+    return total
