@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ def main(
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Run one command; returns the exit code. `default` runs when no command is named."""
+    # Read by OpenMP when torch is imported: threads that spin while they wait make a machine that
+    # has other work to do ten times slower (measured: 411 against 7,250 tokens/s).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = list(sys.argv[1:] if arguments is None else arguments)
     names = {command.name for command in commands}
     if (

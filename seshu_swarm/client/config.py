@@ -16,6 +16,7 @@ class GenerateConfig(JoinConfig):
     prompt: str = setting("", "Text to answer or to continue.")
     raw: bool = setting(False, "Continue the prompt as plain text instead of answering it.")
     max_new_tokens: int = setting(128, "Most bytes to generate.")
+    ignore_end: bool = setting(False, "Go on after the model's own end, up to --max-new-tokens.")
     temperature: float = setting(0.0, "0: the likeliest byte each time; higher: more varied.")
     seed: int = setting(0, "Seed of the sampling, when the temperature is above 0.")
     step_seconds: float = setting(10.0, "Deadline of one step at one peer, in seconds.")

@@ -50,21 +50,23 @@ async def _stream(
     ids = ByteTokeniser().encode(prompt)
     decoder, tokens = StreamDecoder(), list[int]()
     choose = Sampler(settings.temperature, settings.seed)
+    stop_ids = set() if settings.ignore_end else {ByteTokeniser.eos_id}
     started, first = time.perf_counter(), 0.0
     async for token in model.generate(
         session,
         ids,
         choose=choose,
         max_new_tokens=settings.max_new_tokens,
-        stop_ids={ByteTokeniser.eos_id},
+        stop_ids=stop_ids,
     ):
         first = first or time.perf_counter()
         tokens.append(token)
-        _show(decoder.push([token]), token)
+        _show(decoder.push([token]), tokens, session)
         if stop.is_set():
             break
     seconds = time.perf_counter() - (first or started)
-    _show(decoder.finish(), None)
+    if log.is_text():
+        sys.stdout.write(decoder.finish())
     return {
         "prompt_ids": ids,
         "tokens": tokens,
@@ -75,12 +77,12 @@ async def _stream(
     }
 
 
-def _show(text: str, token: int | None) -> None:
+def _show(text: str, tokens: list[int], session: RemoteSession) -> None:
     if log.is_text():
         sys.stdout.write(text)
         sys.stdout.flush()
-    elif token is not None:
-        log.event("token", text, token=token)
+    else:
+        log.event("token", text, token=tokens[-1], count=len(tokens), peers=session.peers)
 
 
 def _ending(facts: dict[str, Any]) -> str:

@@ -1,0 +1,24 @@
+"""`python -m seshu_swarm` (or `seshu`): commands that belong to no role, and where the roles are."""
+
+import sys
+
+from seshu_swarm import cli
+from seshu_swarm.bench.config import BenchConfig
+from seshu_swarm.cli import Command
+from seshu_swarm.demo.config import DemoConfig
+
+COMMANDS = (
+    Command("demo", DemoConfig, "seshu_swarm.demo.run:run", "A whole swarm round on this machine."),
+    Command("bench", BenchConfig, "seshu_swarm.bench.run:run", "Measure something, by name."),
+)
+ABOUT = """Small language models by the public, for the public.
+Roles: python -m seshu_swarm.peer (donors), python -m seshu_swarm.coordinator (maintainers),
+python -m seshu_swarm.client (users)."""
+
+
+def main() -> int:
+    return cli.main("python -m seshu_swarm", COMMANDS, about=ABOUT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""Measurements of this machine, by name. Each prints a table and returns its numbers by name.
+
+Nothing is imported until a bench is run.
+"""
+
+# Name → (MODULE:FUNCTION, what it measures).
+BENCHES: dict[str, tuple[str, str]] = {
+    "engine": (
+        "seshu_swarm.bench.engine:run",
+        "Training speed of a small Mamba with our scan, and against stock transformers.",
+    ),
+}

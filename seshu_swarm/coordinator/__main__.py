@@ -1,0 +1,35 @@
+"""`python -m seshu_swarm.coordinator`: keep a run. Parses first, imports what is heavy after."""
+
+import sys
+
+from seshu_swarm import cli
+from seshu_swarm.cli import Command
+from seshu_swarm.coordinator.config import (
+    OpenConfig,
+    PretrainConfig,
+    RoundConfig,
+    RunConfig,
+    StatusConfig,
+    VerifyConfig,
+)
+
+ROLE = "seshu_swarm.coordinator"
+COMMANDS = (
+    Command("open", OpenConfig, f"{ROLE}.opening:run", "Make a run from text."),
+    Command("pretrain", PretrainConfig, f"{ROLE}.pretrain:run", "Train the run's base model."),
+    Command("run", RunConfig, f"{ROLE}.lifecycle:run", "Serve the run and hold its rounds."),
+    Command("status", StatusConfig, f"{ROLE}.inspect:status", "Show the run and its rounds."),
+    Command("round", RoundConfig, f"{ROLE}.inspect:round_report", "Show one round's verdicts."),
+    Command(
+        "verify", VerifyConfig, f"{ROLE}.inspect:verify", "Merge a round again, compare digests."
+    ),
+)
+
+
+def main() -> int:
+    about = "Keep a Seshu run: open it, pretrain its base, hold its rounds."
+    return cli.main(f"python -m {ROLE}", COMMANDS, about=about)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Settings of the coordinator's commands: a sentence and a unit under every field. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seshu_swarm import link
+from seshu_swarm.config import NetworkConfig, OutputConfig, argument, setting
+from seshu_swarm.errors import UsageError
+
+LANGUAGES = ("hi", "ta", "bn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolderConfig(OutputConfig):
+    """A command on an existing run folder."""
+
+    state_dir: str = setting(
+        "~/.seshu-run", "Folder of the run: key, ledger, hold-outs, checkpoints."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenConfig(RunFolderConfig):
+    """`coordinator open`: make a run from text."""
+
+    run_id: str = setting("seshu", "Name of the run in links and keys: a-z, 0-9 and -.")
+    data: str | None = setting(
+        None, "Folder with pretrain/, sft/ and parallel/; unset: the built-in phrasebook."
+    )
+    languages: tuple[str, ...] = setting(LANGUAGES, "Languages of the run, by ISO code.")
+    bad_rows: str = setting("refuse", "Unreadable rows: refuse the run, or skip and count them.")
+    licence: str = setting("CC-BY-4.0", "Licence of what the run publishes.")
+    rows_per_shard: int = setting(1_000, "Rows in one shard of the data catalogue.")
+    hold_out_rows: int = setting(160, "Rows held out per language and split (tuning, gate, final).")
+    hold_out_documents: int = setting(
+        60, "Documents of running text held out per language and split."
+    )
+    base: str | None = setting(
+        None, "Folder of a Mamba checkpoint to start from; unset: pretrain one."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not link.RUN_ID.fullmatch(self.run_id):
+            raise UsageError(f"--run-id {self.run_id!r}", rule="1-40 of a-z, 0-9 and -")
+        if self.bad_rows not in ("refuse", "skip"):
+            raise UsageError(f"--bad-rows {self.bad_rows!r} is unknown", way_out="refuse or skip")
+        if not self.languages:
+            raise UsageError("no languages given", way_out="--languages hi,ta,bn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunFolderConfig):
+    """`coordinator pretrain`: train the run's base model on its running text."""
+
+    d_model: int = setting(128, "Width of the residual stream.")
+    num_blocks: int = setting(4, "Number of Mamba blocks.")
+    batch_size: int = setting(16, "Sequences per step.")
+    length: int = setting(256, "Bytes per sequence.")
+    learning_rate: float = setting(4e-3, "Peak learning rate of AdamW.")
+    max_steps: int = setting(20_000, "Most optimiser steps.")
+    max_seconds: float = setting(3_600.0, "Most training time, in seconds.")
+    max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
+    seed: int = setting(0, "Seed of weights and order of text.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(NetworkConfig):
+    """`coordinator run`: serve the run and hold its rounds."""
+
+    state_dir: str = setting(
+        "~/.seshu-run", "Folder of the run: key, ledger, hold-outs, checkpoints."
+    )
+    round_seconds: float = setting(3_600.0, "How long a round takes adapters, in seconds.")
+    close_after: int | None = setting(
+        None, "Close a round early once this many adapters arrived; unset: wait for the clock."
+    )
+    rounds: int | None = setting(None, "Stop holding rounds after this many; unset: go on.")
+    max_rank: int = setting(64, "Largest LoRA rank that is taken.")
+    score_calls: int = setting(24, "Most evaluations spent on choosing adapters in one round.")
+    max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusConfig(RunFolderConfig):
+    """`coordinator status`: the run and its rounds, from the ledger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundConfig(RunFolderConfig):
+    """`coordinator round N`: verdicts and numbers of one round."""
+
+    number: int = argument("Number of the round, from 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig(RunFolderConfig):
+    """`coordinator verify N`: merge round N again and compare digests."""
+
+    number: int = argument("Number of the round, from 1.")

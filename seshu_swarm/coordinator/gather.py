@@ -1,0 +1,119 @@
+"""From references to candidates: look up, fetch, read strictly, strip the names.
+
+What leaves here for scoring is a mapping from random ids to adapters; which id belongs to which
+donor stays in the ledger until the verdicts are written.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from seshu_swarm import records, references
+from seshu_swarm.adapters.reader import Adapter, read_adapter
+from seshu_swarm.adapters.rules import AdapterRules
+from seshu_swarm.coordinator.intake import Intake
+from seshu_swarm.coordinator.ledger import Ledger, Round, Submission
+from seshu_swarm.dht import Swarm
+from seshu_swarm.errors import PeerError, SeshuError, UsageError
+from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.records import AdapterRecord
+from seshu_swarm.stores.base import Store
+from seshu_swarm.uids import adapter_keys
+
+logger = logging.getLogger(__name__)
+
+
+async def look_up(swarm: Swarm, intake: Intake) -> None:
+    """Note adapters that were announced in the DHT while their donors could not reach us."""
+    for found in await swarm.lookup(adapter_keys(swarm.run_id), AdapterRecord):
+        try:
+            intake.take(found.owner, records.to_bytes(found.record))
+        except PeerError as error:
+            logger.debug("announced adapter not taken: %s", error)
+
+
+async def fetch_all(
+    ledger: Ledger,
+    round_number: int,
+    *,
+    folder_of: Callable[[str], Path],
+    store_of: Callable[[str], Store],
+) -> None:
+    """Bring every pending adapter's files here; one that cannot be had is rejected by name."""
+    for submission in ledger.adapters(round_number):
+        if submission.state != "pending":
+            continue
+        try:
+            reference = references.parse(record_of(submission).reference)
+            if reference.digest != submission.digest:
+                raise UsageError("the reference pins another package than the record names")
+            store = store_of(reference.scheme)
+            await store.fetch(reference, folder_of(submission.digest))
+        except SeshuError as error:
+            _reject(ledger, submission, error, "push the adapter again and keep its holder online")
+
+
+def record_of(submission: Submission) -> AdapterRecord:
+    """The donor's record, as it was handed in."""
+    record = records.from_bytes(submission.record)
+    if not isinstance(record, AdapterRecord):
+        raise UsageError(f"record of type {record.type}")
+    return record
+
+
+def _reject(ledger: Ledger, submission: Submission, error: SeshuError, next_step: str) -> None:
+    reason = "; ".join(part for part in (error.what, error.rule) if part)
+    ledger.judge(
+        submission.digest,
+        state="rejected",
+        reason=reason,
+        gain="",
+        next_step=error.way_out or next_step,
+    )
+
+
+def read_all(
+    ledger: Ledger,
+    current: Round,
+    *,
+    shape: MambaShape,
+    max_rank: int,
+    folder_of: Callable[[str], Path],
+) -> dict[str, Adapter]:
+    """Digest → adapter, for those that pass the strict reader; the others are rejected by name."""
+    rules, adapters = AdapterRules(max_rank=max_rank), dict[str, Adapter]()
+    for submission in ledger.adapters(current.number):
+        if submission.state != "pending":
+            continue
+        try:
+            adapters[submission.digest] = read_adapter(
+                folder_of(submission.digest),
+                shape=shape,
+                rules=rules,
+                digest=submission.digest,
+                base_revision=current.parent,
+            )
+        except SeshuError as error:
+            _reject(ledger, submission, error, "make the adapter with peer finetune")
+    return adapters
+
+
+def strip_names(digests: list[str], seed: int) -> dict[str, str]:
+    """Random id → digest, the same for the same seed: nothing of author or order is left."""
+    rng = random.Random(seed)
+    shuffled = sorted(digests)
+    rng.shuffle(shuffled)
+    return {f"{rng.getrandbits(64):016x}": digest for digest in shuffled}
+
+
+def languages_of(ledger: Ledger, ids: dict[str, str]) -> dict[str, str]:
+    """Random id → the language that its donor declared."""
+    languages = {}
+    for random_id, digest in ids.items():
+        submission = ledger.adapter(digest)
+        if submission is not None:
+            languages[random_id] = record_of(submission).language
+    return languages

@@ -1,0 +1,163 @@
+"""What happened, in SQLite (WAL): the run, its rounds, and every adapter with its verdict.
+
+Written before it is acted upon. One connection per thread; a write is one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seshu_swarm.coordinator.rounds import RoundState, advance
+from seshu_swarm.errors import UsageError, from_os_error
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rounds (
+    number INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, seed INTEGER NOT NULL,
+    opened_at REAL NOT NULL, closes_at REAL NOT NULL, revision TEXT, reason TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS adapters (
+    digest TEXT PRIMARY KEY, round INTEGER NOT NULL, owner TEXT NOT NULL, record BLOB NOT NULL,
+    arrived_at REAL NOT NULL, state TEXT NOT NULL DEFAULT 'pending', reason TEXT NOT NULL DEFAULT '',
+    gain TEXT NOT NULL DEFAULT '', next_step TEXT NOT NULL DEFAULT ''
+);
+"""
+
+
+@dataclass(frozen=True)
+class Round:
+    number: int
+    state: RoundState
+    parent: str
+    seed: int
+    opened_at: float
+    closes_at: float
+    revision: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """`record` is the AdapterRecord as the donor stored it."""
+
+    digest: str
+    round: int
+    owner: str
+    record: bytes
+    arrived_at: float
+    state: str
+    reason: str
+    gain: str
+    next_step: str
+
+
+class Ledger:
+    """The ledger of one run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._open() as connection:
+            connection.executescript(_TABLES)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = sqlite3.connect(self._path, timeout=10.0)
+        except sqlite3.OperationalError as error:
+            raise UsageError(f"cannot open the ledger {self._path}: {error}") from None
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            with connection:
+                yield connection
+        except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                raise from_os_error(OSError(28, str(error)), str(self._path)) from error
+            raise
+        finally:
+            connection.close()
+
+    def set_fact(self, name: str, value: Any) -> None:
+        with self._open() as connection:
+            connection.execute("REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+
+    def fact(self, name: str) -> Any:
+        """The fact, or None."""
+        with self._open() as connection:
+            row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def begin_round(self, *, parent: str, seed: int, closes_at: float) -> Round:
+        """Open the next round."""
+        now = time.time()
+        with self._open() as connection:
+            last = connection.execute("SELECT COALESCE(MAX(number), 0) FROM rounds").fetchone()[0]
+            connection.execute(
+                "INSERT INTO rounds (number, state, parent, seed, opened_at, closes_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (last + 1, RoundState.OPEN, parent, seed, now, closes_at),
+            )
+        return self.round(last + 1)
+
+    def move_round(
+        self, number: int, to: RoundState, *, reason: str = "", revision: str | None = None
+    ) -> None:
+        """Enter the next state. Raises RoundError when a round may not go there."""
+        advance(self.round(number).state, to)
+        with self._open() as connection:
+            connection.execute(
+                "UPDATE rounds SET state = ?, reason = ?, revision = ? WHERE number = ?",
+                (to, reason, revision, number),
+            )
+
+    def round(self, number: int) -> Round:
+        """Raises UsageError for a round that never was."""
+        with self._open() as connection:
+            row = connection.execute("SELECT * FROM rounds WHERE number = ?", (number,)).fetchone()
+        if row is None:
+            raise UsageError(f"there was no round {number}", way_out="see coordinator status")
+        return Round(row[0], RoundState(row[1]), *row[2:])
+
+    def rounds(self) -> list[Round]:
+        with self._open() as connection:
+            numbers = connection.execute("SELECT number FROM rounds ORDER BY number").fetchall()
+        return [self.round(number) for (number,) in numbers]
+
+    def add_adapter(self, digest: str, *, round_number: int, owner: str, record: bytes) -> bool:
+        """Note an adapter; False if it was known already."""
+        with self._open() as connection:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO adapters (digest, round, owner, record, arrived_at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (digest, round_number, owner, record, time.time()),
+            )
+            return cursor.rowcount == 1
+
+    def judge(self, digest: str, *, state: str, reason: str, gain: str, next_step: str) -> None:
+        with self._open() as connection:
+            connection.execute(
+                "UPDATE adapters SET state = ?, reason = ?, gain = ?, next_step = ?"
+                " WHERE digest = ?",
+                (state, reason, gain, next_step, digest),
+            )
+
+    def adapter(self, digest: str) -> Submission | None:
+        with self._open() as connection:
+            row = connection.execute(
+                "SELECT * FROM adapters WHERE digest = ?", (digest,)
+            ).fetchone()
+        return Submission(*row) if row else None
+
+    def adapters(self, round_number: int) -> list[Submission]:
+        """Adapters of a round, by digest: an order that says nothing of their authors."""
+        with self._open() as connection:
+            rows = connection.execute(
+                "SELECT * FROM adapters WHERE round = ? ORDER BY digest", (round_number,)
+            ).fetchall()
+        return [Submission(*row) for row in rows]

@@ -1,0 +1,154 @@
+"""Life of the coordinator: serve the run, and hold one round after another.
+
+Heavy work runs in a thread, so that peers are answered meanwhile. Sessions and hosting go on when
+the coordinator is away: the run record outlives it by a day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import torch
+
+from seshu_swarm import checkpoints, identity, joining, log, packages, running
+from seshu_swarm.coordinator.config import RunConfig
+from seshu_swarm.coordinator.holding import RoundHolder
+from seshu_swarm.coordinator.intake import Intake
+from seshu_swarm.coordinator.ledger import Ledger, Round
+from seshu_swarm.coordinator.rounds import ENDED
+from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.errors import UnreachableError, UsageError
+from seshu_swarm.identity import Identity
+from seshu_swarm.link import Link
+from seshu_swarm.protocol import BLOBS, INTAKE
+from seshu_swarm.records import ANNOUNCE_SECONDS, CheckpointRecord, ProviderRecord, RunRecord
+from seshu_swarm.references import Reference
+from seshu_swarm.running import Stop
+from seshu_swarm.stores.holder import Holder, HolderPolicy
+
+logger = logging.getLogger(__name__)
+
+
+def run(settings: RunConfig) -> int:
+    folder = RunFolder.of(settings.state_dir)
+    folder.must_exist()
+    if settings.max_threads:
+        torch.set_num_threads(settings.max_threads)
+    with folder.hold():
+        return running.run(lambda stop: coordinate(settings, folder, stop))
+
+
+async def coordinate(settings: RunConfig, folder: RunFolder, stop: Stop) -> int:
+    ledger = Ledger(folder.ledger)
+    if ledger.fact("revision") is None:
+        raise UsageError(
+            f"the run in {folder.path} has no model yet",
+            rule="a run serves a base model",
+            way_out="python -m seshu_swarm.coordinator pretrain, or open it with --base FOLDER",
+        )
+    me = identity.load_or_create(folder.path)
+    swarm = await _enter(me, ledger.fact("run_id"), settings, folder)
+    try:
+        coordinator = Coordinator(swarm, me, folder, ledger, settings)
+        await coordinator.live(stop)
+    finally:
+        await swarm.leave()
+    return 0
+
+
+async def _enter(me: Identity, run_id: str, settings: RunConfig, folder: RunFolder) -> Swarm:
+    """Back into the swarm through peers known from before, or as its first peer."""
+    listen = Listen(settings.host, settings.port)
+    known = joining.remembered(folder.path, run_id)
+    if known:
+        try:
+            return await Swarm.join(me, run_id=run_id, initial_peers=known, listen=listen)
+        except UnreachableError:
+            logger.info("none of %d known peers answers; starting as the first", len(known))
+    return await Swarm.join(me, run_id=run_id, initial_peers=(), listen=listen)
+
+
+class Coordinator:
+    """Announces the run, takes adapters in, gives packages out, holds rounds."""
+
+    def __init__(
+        self, swarm: Swarm, me: Identity, folder: RunFolder, ledger: Ledger, settings: RunConfig
+    ) -> None:
+        self._swarm, self._me, self._folder = swarm, me, folder
+        self._ledger, self._settings = ledger, settings
+        self._shape = checkpoints.read_shape(folder.package(ledger.fact("revision")))
+        self._held = {d for d in (ledger.fact("revision"), ledger.fact("catalogue")) if d}
+        self._intake = Intake(ledger, self._current_round)
+        self._holder = Holder(
+            folder.packages,
+            policy=HolderPolicy(takes_adapters=True),
+            allow_upload=lambda num_bytes: True,
+            on_stored=lambda digest: None,
+        )
+        self._rounds = RoundHolder(
+            swarm, folder, ledger, settings, intake=self._intake, announce=self.announce
+        )
+
+    def _current_round(self) -> Round | None:
+        rounds = self._ledger.rounds()
+        return rounds[-1] if rounds and rounds[-1].state not in ENDED else None
+
+    async def live(self, stop: Stop) -> None:
+        await self._swarm.serve(BLOBS, self._holder.serve)
+        await self._swarm.serve(INTAKE, self._intake.serve)
+        await self.announce()
+        link = str(await self.link())
+        log.event("ready", f"ready {link}", link=link, peer_id=self._swarm.peer_id)
+        await asyncio.gather(
+            running.repeat(stop, ANNOUNCE_SECONDS, self.announce), self._rounds.hold(stop)
+        )
+
+    async def link(self) -> Link:
+        """The join link: this peer first, then a neighbour to enter by when it is away."""
+        addresses = await self._swarm.addresses()
+        neighbours = await self._swarm.neighbours()
+        peers = (*addresses[:2], *neighbours[:1])
+        return Link(self._swarm.run_id, self._me.fingerprint, peers)
+
+    async def announce(self) -> None:
+        """Store the run record and what this peer holds; remember who is there."""
+        self._held.add(self._ledger.fact("revision"))
+        await self._swarm.announce(self._run_record())
+        for digest in sorted(self._held):
+            await self._swarm.announce(ProviderRecord(run_id=self._swarm.run_id, digest=digest))
+        await self._swarm.announce(self._checkpoint_record())
+        neighbours = await self._swarm.neighbours()
+        joining.remember(self._folder.path, self._swarm.run_id, neighbours)
+
+    def _run_record(self) -> RunRecord:
+        current = self._current_round()
+        last = len(self._ledger.rounds())
+        return RunRecord(
+            run_id=self._swarm.run_id,
+            coordinator=self._me.fingerprint,
+            revision=self._ledger.fact("revision"),
+            num_blocks=self._shape.num_blocks,
+            d_model=self._shape.d_model,
+            num_parameters=self._shape.num_parameters,
+            languages=tuple(self._ledger.fact("languages")),
+            lora_max_rank=self._settings.max_rank,
+            catalogue=self._ledger.fact("catalogue"),
+            round_index=current.number if current else last,
+            round_state=str(current.state) if current else "between rounds",
+            round_closes_at=current.closes_at if current else 0.0,
+            licence=self._ledger.fact("licence"),
+        )
+
+    def _checkpoint_record(self) -> CheckpointRecord:
+        revision = self._ledger.fact("revision")
+        manifest = packages.read_manifest(self._folder.package(revision))
+        return CheckpointRecord(
+            run_id=self._swarm.run_id,
+            revision=revision,
+            parent=manifest.about.get("parent"),
+            round_index=int(manifest.about.get("round", 0)),
+            size_bytes=manifest.size_bytes,
+            reference=str(Reference.of_swarm(revision)),
+        )

@@ -1,0 +1,122 @@
+"""`coordinator open`: from text to a run: hold-outs, a catalogue of shards, text to pretrain on.
+
+What is held out is drawn by a secret that never leaves the run folder.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from pathlib import Path
+
+from seshu_swarm import checkpoints, identity, log
+from seshu_swarm.coordinator.config import OpenConfig
+from seshu_swarm.coordinator.hold_outs import NAMES, write_hold_outs
+from seshu_swarm.coordinator.ledger import Ledger
+from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.data.catalogue import write_catalogue
+from seshu_swarm.data.folder import read_folder
+from seshu_swarm.data.jsonl import BadRows, document_line
+from seshu_swarm.data.phrasebook import build
+from seshu_swarm.data.splits import Splits, SplitSizes, split
+from seshu_swarm.data.text import Corpus
+from seshu_swarm.errors import UsageError
+from seshu_swarm.packages import publish_folder, write_whole
+
+PHRASEBOOK_SEED = 0
+
+
+def run(settings: OpenConfig) -> int:
+    folder = RunFolder.of(settings.state_dir)
+    if folder.ledger.exists() and Ledger(folder.ledger).fact("run_id"):
+        raise UsageError(
+            f"{folder.path} already holds a run",
+            rule="a folder holds one run",
+            way_out="go on with coordinator run, or choose another --state-dir",
+        )
+    splits = _split(settings)
+    # The run id is written last: a folder without it was never opened.
+    me = identity.load_or_create(folder.path)
+    ledger = Ledger(folder.ledger)
+    write_hold_outs(folder, ledger, {name: getattr(splits, name) for name in NAMES})
+    catalogue = _write_catalogue(folder, splits, settings.rows_per_shard)
+    _write_pretraining(folder, splits)
+    ledger.set_fact("catalogue", catalogue)
+    ledger.set_fact("languages", list(settings.languages))
+    ledger.set_fact("licence", settings.licence)
+    ledger.set_fact("fingerprint", me.fingerprint)
+    ledger.set_fact("revision", _adopt(folder, Path(settings.base)) if settings.base else None)
+    ledger.set_fact("run_id", settings.run_id)
+    _say(settings, splits, ledger)
+    return 0
+
+
+def _split(settings: OpenConfig) -> Splits:
+    corpus = _corpus(settings)
+    rows, documents = settings.hold_out_rows, settings.hold_out_documents
+    sizes = SplitSizes(
+        # The tuning split is read many times in a round, the others once: it may be smaller.
+        tuning_rows=rows // 2,
+        gate_rows=rows,
+        final_rows=rows,
+        tuning_documents=documents // 2,
+        gate_documents=documents,
+        final_documents=documents,
+    )
+    return split(corpus, languages=settings.languages, secret=secrets.token_bytes(32), sizes=sizes)
+
+
+def _corpus(settings: OpenConfig) -> Corpus:
+    if settings.data is None:
+        return build(settings.languages, PHRASEBOOK_SEED)
+    bad_rows: BadRows = "skip" if settings.bad_rows == "skip" else "refuse"
+    return read_folder(Path(settings.data), settings.languages, bad_rows=bad_rows)
+
+
+def _write_catalogue(folder: RunFolder, splits: Splits, rows_per_shard: int) -> str:
+    fresh = folder.packages / "opening"
+    shutil.rmtree(fresh, ignore_errors=True)
+    digest = write_catalogue(fresh, splits.shards, rows_per_shard=rows_per_shard)
+    publish_folder(fresh, folder.package(digest))
+    return digest
+
+
+def _write_pretraining(folder: RunFolder, splits: Splits) -> None:
+    for language, documents in splits.pretrain.items():
+        lines = "".join(document_line(document) for document in documents)
+        write_whole(folder.pretraining / f"{language}.jsonl", lines.encode("utf-8"))
+
+
+def _adopt(folder: RunFolder, base: Path) -> str:
+    """Take a Mamba checkpoint in, in our shards. Raises PackageError."""
+    fresh = folder.packages / "adopting"
+    shutil.rmtree(fresh, ignore_errors=True)
+    digest = checkpoints.save_checkpoint(
+        fresh,
+        shape=checkpoints.read_shape(base),
+        tensors=checkpoints.load_tensors(base),
+        about={"parent": None, "round": 0},
+        card=f"# Base of a Seshu run\n\nTaken in from `{base.name}`.\n",
+    )
+    publish_folder(fresh, folder.package(digest))
+    return digest
+
+
+def _say(settings: OpenConfig, splits: Splits, ledger: Ledger) -> None:
+    counts = {
+        language: {
+            "documents": len(splits.pretrain.get(language, ())),
+            "rows": len(splits.shards.get(language, ())),
+            **{f"{name}_rows": len(getattr(splits, name).rows[language]) for name in NAMES},
+        }
+        for language in settings.languages
+    }
+    lines = [f"opened run {settings.run_id!r} in {settings.state_dir}"]
+    lines += [
+        f"  {language}: "
+        + ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in c.items())
+        for language, c in counts.items()
+    ]
+    facts = {f"commitment_{name}": ledger.fact(f"commitment-{name}") for name in NAMES}
+    lines += [f"  {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
+    log.event("opened", "\n".join(lines), languages=counts, **facts)

@@ -1,0 +1,80 @@
+"""`coordinator pretrain`: the run's base model from its running text, resumable after a kill."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from typing import Any
+
+import torch
+
+from seshu_swarm import log
+from seshu_swarm.coordinator.config import PretrainConfig
+from seshu_swarm.coordinator.ledger import Ledger
+from seshu_swarm.coordinator.pretraining import PretrainSettings, pretrain
+from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.data.jsonl import document_of, read_items
+from seshu_swarm.data.text import Document
+from seshu_swarm.errors import EXIT_INTERRUPTED, UsageError
+from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.packages import publish_folder
+from seshu_swarm.progress import Bar
+
+
+def run(settings: PretrainConfig) -> int:
+    folder = RunFolder.of(settings.state_dir)
+    folder.must_exist()
+    if settings.max_threads:
+        torch.set_num_threads(settings.max_threads)
+    with folder.hold():
+        return _pretrain(settings, folder, Ledger(folder.ledger))
+
+
+def _pretrain(settings: PretrainConfig, folder: RunFolder, ledger: Ledger) -> int:
+    if ledger.rounds():
+        raise UsageError(
+            "the run has held rounds already",
+            rule="the base comes before the first round",
+            way_out="open a new run with --base FOLDER to pretrain further",
+        )
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    fresh = folder.packages / "pretraining"
+    shutil.rmtree(fresh, ignore_errors=True)
+    with Bar("pretraining") as bar:
+        digest = pretrain(
+            MambaShape(d_model=settings.d_model, num_blocks=settings.num_blocks),
+            _documents(folder),
+            fresh,
+            settings=_training(settings),
+            on_step=lambda report: bar.update(
+                report.progress, loss=report.loss, tokens_per_second=report.tokens_per_second
+            ),
+            should_stop=stopped.is_set,
+            resume_folder=folder.training_state,
+        )
+    if digest is None:
+        log.event("stopped", "stopped; the same command goes on from here")
+        return EXIT_INTERRUPTED
+    publish_folder(fresh, folder.package(digest))
+    ledger.set_fact("revision", digest)
+    log.event("pretrained", f"pretrained revision {digest}", revision=digest)
+    return 0
+
+
+def _documents(folder: RunFolder) -> dict[str, list[Document]]:
+    files = sorted(folder.pretraining.glob("*.jsonl"))
+    return {file.stem: read_items(file, document_of, bad_rows="refuse") for file in files}
+
+
+def _training(settings: PretrainConfig) -> PretrainSettings:
+    facts: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "length": settings.length,
+        "max_steps": settings.max_steps,
+        "max_seconds": settings.max_seconds,
+        "seed": settings.seed,
+    }
+    return PretrainSettings(**facts)

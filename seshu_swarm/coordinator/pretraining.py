@@ -1,0 +1,203 @@
+"""Pretraining of the whole model on running text, from fresh weights or from a checkpoint.
+
+Text of all languages is packed and mixed by temperature. Killed at any moment, it goes on where it
+was, from the state in `resume_folder`. Knows no swarm and no adapters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seshu_swarm import checkpoints, packages
+from seshu_swarm.coordinator.pretraining_card import pretraining_card
+from seshu_swarm.data.batches import pack_documents
+from seshu_swarm.data.text import Document
+from seshu_swarm.data.tokeniser import ByteTokeniser
+from seshu_swarm.data.windows import Window, num_bytes
+from seshu_swarm.errors import UsageError
+from seshu_swarm.evaluate.bits import bits_per_byte, window_nats
+from seshu_swarm.feeding import TextBatches
+from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.mamba.whole import WholeModel
+from seshu_swarm.schedule import Budget, Schedule
+from seshu_swarm.training import HookFunctions, Hooks, train
+from seshu_swarm.training_state import StateFile
+
+STATE_FILE = "pretraining.safetensors"
+SCORING_TOKENS = 4_096
+
+Documents = Mapping[str, Sequence[Document]]
+Windows = Mapping[str, Sequence[Window]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """How a model is pretrained: `batch_size` sequences of `length` tokens make a microbatch.
+
+    `power` mixes the languages (p ∝ n^power: 1 as they are, 0 all alike). Raises UsageError.
+    """
+
+    batch_size: int = 8
+    length: int = 256
+    max_steps: int = 100_000
+    max_seconds: float = 3_600.0
+    power: float = 0.5
+    seed: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
+    state_period_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not (self.batch_size >= 1 and self.length >= 2):
+            raise UsageError(
+                f"batches of {self.batch_size} x {self.length} tokens",
+                rule="one sequence or more, of at least two tokens",
+            )
+        if not 0 <= self.power <= 1:
+            raise UsageError(f"mixing power {self.power}", rule="between 0 and 1")
+
+
+def pretrain(
+    shape: MambaShape,
+    documents: Documents,
+    out_folder: Path,
+    *,
+    settings: PretrainSettings,
+    parent: Path | None = None,
+    windows: Windows | None = None,
+    resume_folder: Path | None = None,
+    **hooks: Unpack[HookFunctions],
+) -> str | None:
+    """Train and write a checkpoint; its digest, or None if it was stopped on the way.
+
+    `documents` per language; `parent` is a checkpoint to go on from; held-out `windows` per language
+    are scored before and after, and the bits per byte stand in the manifest and the card. `hooks`
+    are those of `training.Hooks`. Raises
+    UsageError (another shape than the parent's), DataError (too little text), TrainingError (a loss
+    that is not finite), PackageError, DiskFullError, ResourceError.
+    """
+    model = _start(shape, parent, settings.seed)
+    batches = _batches(documents, settings)
+    before = held_out_bits(model, windows or {})
+    trained = train(
+        model,
+        batches,
+        schedule=settings.schedule,
+        budget=Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds),
+        hooks=Hooks(**hooks),
+        state_file=_state_file(resume_folder, shape, documents, settings, parent),
+    )
+    if trained.stopped:
+        return None
+    about = _about(documents, settings, parent) | {
+        "num_steps": trained.num_steps,
+        "num_tokens": trained.num_tokens,
+        "bits_per_byte_before": before,
+        "bits_per_byte_after": held_out_bits(model, windows or {}),
+    }
+    card = pretraining_card(shape, about, trained.curve)
+    tensors = model.checkpoint_tensors()
+    digest = checkpoints.save_checkpoint(
+        out_folder, shape=shape, tensors=tensors, about=about, card=card
+    )
+    if resume_folder is not None:
+        (resume_folder / STATE_FILE).unlink(missing_ok=True)
+    return digest
+
+
+def held_out_bits(model: WholeModel, windows: Windows) -> dict[str, float]:
+    """Bits per byte of each language's windows."""
+    scored = _OnHost(model)
+    return {
+        language: bits_per_byte(
+            window_nats(scored, found, max_tokens_per_batch=SCORING_TOKENS).sum(), num_bytes(found)
+        )
+        for language, found in windows.items()
+        if found
+    }
+
+
+@dataclass(frozen=True)
+class _OnHost:
+    """A model that is scored with ids and logits on the host, wherever its weights are."""
+
+    model: WholeModel
+
+    def logits(self, ids_BL: Tensor) -> Tensor:
+        device = next(self.model.parameters()).device
+        return self.model.logits(ids_BL.to(device)).to(ids_BL.device)
+
+
+def _start(shape: MambaShape, parent: Path | None, seed: int) -> WholeModel:
+    """Fresh weights by the seed, or the parent's."""
+    if parent is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = WholeModel(shape)
+    else:
+        model = checkpoints.load_whole(parent)
+    if model.shape != shape:
+        raise UsageError(
+            f"{parent} is a model of {model.shape.d_model} x {model.shape.num_blocks}, not "
+            f"{shape.d_model} x {shape.num_blocks}",
+            rule="continued pretraining keeps the shape of the checkpoint",
+            way_out="give the checkpoint's own shape, or start without a parent",
+        )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _batches(documents: Documents, settings: PretrainSettings) -> TextBatches:
+    rng = np.random.default_rng(settings.seed)
+    tokeniser = ByteTokeniser()
+    sequences = {
+        language: pack_documents(tokeniser, documents[language], settings.length, rng)
+        for language in sorted(documents)
+        if documents[language]
+    }
+    return TextBatches(
+        sequences, batch_size=settings.batch_size, seed=settings.seed, power=settings.power
+    )
+
+
+def _about(documents: Documents, settings: PretrainSettings, parent: Path | None) -> dict[str, Any]:
+    """What decides the weights, without the budget: it may be extended when a run is resumed."""
+    facts = dataclasses.asdict(settings)
+    for name in ("max_steps", "max_seconds", "state_period_seconds"):
+        del facts[name]
+    data = {
+        language: {
+            "num_documents": len(found),
+            "num_bytes": sum(len(document.text.encode("utf-8")) for document in found),
+        }
+        for language, found in sorted(documents.items())
+    }
+    digest = None if parent is None else packages.read_manifest(parent).digest
+    return {"method": "pretraining", "parent": digest, "settings": facts, "data": data}
+
+
+def _state_file(
+    folder: Path | None,
+    shape: MambaShape,
+    documents: Documents,
+    settings: PretrainSettings,
+    parent: Path | None,
+) -> StateFile | None:
+    if folder is None:
+        return None
+    digests = [d.digest for language in sorted(documents) for d in documents[language]]
+    facts = [dataclasses.asdict(shape), _about(documents, settings, parent), digests]
+    text = json.dumps(facts, sort_keys=True)
+    return StateFile(
+        folder / STATE_FILE,
+        fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+        period_seconds=settings.state_period_seconds,
+    )

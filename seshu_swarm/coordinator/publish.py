@@ -1,0 +1,99 @@
+"""The next checkpoint: written whole, with a card that says how it was made.
+
+The manifest carries the recipe (parent, adapters by digest, shares, λ, method), so that anyone
+with the parent and the adapters can make it again and get the same digest. The card is for
+people and is no part of the digest.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seshu_swarm import checkpoints, packages
+from seshu_swarm.adapters.delta import Delta
+from seshu_swarm.adapters.merge.apply import apply
+from seshu_swarm.adapters.merge.mixture import Mixture
+from seshu_swarm.coordinator.judging import FinalWord
+from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.packages import publish_folder
+
+
+def recipe_of(
+    mixture: Mixture, ids: Mapping[str, str], *, parent: str, round_number: int
+) -> dict[str, Any]:
+    """What makes the checkpoint: JSON values only, adapters by digest."""
+    return {
+        "parent": parent,
+        "round": round_number,
+        "method": mixture.method,
+        "lambda": mixture.lam,
+        "adapters": {ids[random_id]: share for random_id, share in mixture.shares},
+    }
+
+
+def write_merged(run: RunFolder, delta: Delta, recipe: dict[str, Any]) -> str:
+    """Write W₀ + ΔW as a package of the run; its revision. Raises SeshuError."""
+    fresh = run.packages / f"merging-round-{recipe['round']}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    revision = write_checkpoint(run, delta, recipe, fresh)
+    publish_folder(fresh, run.package(revision))
+    return revision
+
+
+def write_checkpoint(run: RunFolder, delta: Delta, recipe: dict[str, Any], folder: Path) -> str:
+    """Write W₀ + ΔW into `folder`, without a card; its digest."""
+    base = run.package(recipe["parent"])
+    tensors = checkpoints.load_tensors(base)
+    tensors |= apply(tensors, delta, 1.0)
+    return checkpoints.save_checkpoint(
+        folder, shape=checkpoints.read_shape(base), tensors=tensors, about=recipe, card=""
+    )
+
+
+def discard(run: RunFolder, revision: str) -> None:
+    """Remove a checkpoint that was not published."""
+    shutil.rmtree(run.package(revision), ignore_errors=True)
+
+
+def write_card(run: RunFolder, revision: str, recipe: dict[str, Any], word: FinalWord) -> None:
+    """The model card, once the final numbers are known."""
+    path = run.package(revision) / checkpoints.CARD
+    packages.write_whole(path, card_of(revision, recipe, word).encode())
+
+
+def card_of(revision: str, recipe: dict[str, Any], word: FinalWord) -> str:
+    rows = [
+        f"| {language} | {word.before[language]:.4f} | {word.after[language]:.4f} | "
+        f"{word.after[language] - word.before[language]:+.4f} "
+        f"[{word.comparisons.gains[language].low:+.4f}, {word.comparisons.gains[language].high:+.4f}] |"
+        for language in word.before
+    ]
+    shares = "\n".join(f"- `{d[:16]}…`: {share:.4f}" for d, share in recipe["adapters"].items())
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "tags: [mamba, byte-level, federated]",
+            "---",
+            f"# Seshu, round {recipe['round']}",
+            "",
+            f"Revision `{revision}`, made from parent `{recipe['parent']}` by a round of a Seshu swarm.",
+            "An experiment by volunteers: expect errors, and do not rely on what it says.",
+            "",
+            f"Merged by {recipe['method']} with λ = {recipe['lambda']:g}:",
+            "",
+            shares,
+            "",
+            "Bits per byte of answers that no donor saw (final split, read once):",
+            "",
+            "| language | before | after | change [95 % interval] |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "Nothing here proves the absence of a backdoor.",
+            "",
+        ]
+    )

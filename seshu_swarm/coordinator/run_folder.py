@@ -1,0 +1,77 @@
+"""Where everything of a run lies: the only place that knows the names of its files."""
+
+from __future__ import annotations
+
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from seshu_swarm.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Hold-outs are private to the coordinator; packages are what the swarm may fetch."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, text: str) -> RunFolder:
+        return cls(Path(text).expanduser())
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.sqlite"
+
+    @property
+    def packages(self) -> Path:
+        return self.path / "packages"
+
+    @property
+    def hold_outs(self) -> Path:
+        return self.path / "hold-outs"
+
+    @property
+    def pretraining(self) -> Path:
+        return self.path / "pretraining"
+
+    @property
+    def training_state(self) -> Path:
+        return self.path / "training-state"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    def package(self, digest: str) -> Path:
+        return self.packages / digest
+
+    def adapter(self, digest: str) -> Path:
+        return self.package(digest)
+
+    def report(self, round_index: int) -> Path:
+        return self.path / "rounds" / f"round-{round_index:04d}.json"
+
+    def must_exist(self) -> None:
+        """Raises UsageError when no run was opened here."""
+        if not self.ledger.exists():
+            raise UsageError(
+                f"{self.path} holds no run",
+                rule="a run is opened once",
+                way_out="python -m seshu_swarm.coordinator open --state-dir FOLDER",
+            )
+
+    def hold(self) -> IO[str]:
+        """Take the run for this process until the returned file is closed. Raises UsageError."""
+        file = self.lock.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise UsageError(
+                f"another coordinator works on {self.path}",
+                rule="one coordinator per run: two would sign two different rounds",
+                way_out="stop the other one first",
+            ) from None
+        return file

@@ -1,0 +1,47 @@
+"""A row as text and as ids: one short template, because bytes are tokens.
+
+    Q: Name in Hindi
+    Japan
+    A: जापान
+
+Loss and score are on the answer and its end token only. A row without instruction and input is
+plain text: its prompt is empty.
+"""
+
+from __future__ import annotations
+
+from seshu_swarm.data.text import Row, nfc
+from seshu_swarm.data.tokeniser import Tokeniser
+from seshu_swarm.errors import UsageError
+
+MINIMUM_TOKENS = 8
+
+
+def prompt_for_generation(instruction: str, input: str = "") -> str:
+    """The text a model continues with its answer."""
+    instruction, input = nfc(instruction), nfc(input)
+    if not instruction and not input:
+        return ""
+    question = "\n".join(part for part in (instruction, input) if part)
+    return f"Q: {question}\nA: "
+
+
+def prompt_of(row: Row) -> str:
+    """The text before the row's answer."""
+    return prompt_for_generation(row.instruction, row.input)
+
+
+def encode_row(tokeniser: Tokeniser, row: Row, max_tokens: int) -> tuple[list[int], int]:
+    """`(ids, num_prompt_tokens)`: prompt, answer and end token in at most `max_tokens` ids.
+
+    A row that is too long keeps the end of its prompt, next to the answer. Only an answer that
+    leaves less than a quarter of the room is cut itself, at its end, and then has no end token.
+    Raises UsageError for fewer than 8 tokens.
+    """
+    if max_tokens < MINIMUM_TOKENS:
+        raise UsageError(f"{max_tokens} tokens for a row", rule=f"at least {MINIMUM_TOKENS}")
+    prompt = tokeniser.encode(prompt_of(row))
+    answer = [*tokeniser.encode(row.output), tokeniser.eos_id]
+    num_prompt_tokens = min(len(prompt), max(max_tokens - len(answer), max_tokens // 4))
+    prompt = prompt[len(prompt) - num_prompt_tokens :]
+    return prompt + answer[: max_tokens - num_prompt_tokens], num_prompt_tokens

@@ -1,0 +1,131 @@
+"""The demo's processes: started as a person would, heard by their events, ended by their ids.
+
+Each child is a session of its own, so that ending it ends its p2p daemon too. What it says on
+standard error lies in the demo's folder, one log a child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from seshu_swarm.errors import SeshuError
+
+END_SECONDS = 1.2
+Event = dict[str, Any]
+OnEvent = Callable[[str, Event], None]
+
+
+class Child:
+    """A process that prints one JSON event per line."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name, self.process, self.log = name, process, log
+        self.events: list[Event] = []
+        self._news = asyncio.Condition()
+        self._is_over = False
+
+    async def listen(self, on_event: OnEvent) -> None:
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                on_event(self.name, event)
+                await self._tell(event)
+        await self.process.wait()
+        await self._tell(None)
+
+    async def _tell(self, event: Event | None) -> None:
+        async with self._news:
+            if event is None:
+                self._is_over = True
+            elif event["event"] != "progress":
+                self.events.append(event)
+            self._news.notify_all()
+
+    async def wait_for(
+        self, name: str, *, seconds: float, matching: Callable[[Event], bool] = lambda event: True
+    ) -> Event:
+        """The first event of that name. Raises SeshuError when the child ends without it."""
+
+        def found() -> Event | None:
+            return next((e for e in self.events if e["event"] == name and matching(e)), None)
+
+        try:
+            async with asyncio.timeout(seconds), self._news:
+                await self._news.wait_for(lambda: found() is not None or self._is_over)
+        except TimeoutError:
+            raise self._failure(f"said no {name!r} in {seconds:g} s") from None
+        event = found()
+        if event is None:
+            raise self._failure(f"ended with {self.process.returncode} before it said {name!r}")
+        return event
+
+    async def wait_for_end(self, *, seconds: float) -> None:
+        """Raises SeshuError unless the child ends with 0 in time."""
+        try:
+            async with asyncio.timeout(seconds), self._news:
+                await self._news.wait_for(lambda: self._is_over)
+        except TimeoutError:
+            raise self._failure(f"did not end in {seconds:g} s") from None
+        if self.process.returncode != 0:
+            raise self._failure(f"ended with exit code {self.process.returncode}")
+
+    def _failure(self, what: str) -> SeshuError:
+        lines = [x for x in self.log.read_text(errors="replace").splitlines() if x.strip()]
+        last = lines[-1][:300] if lines else "it wrote nothing"
+        return SeshuError(f"{self.name} {what}: {last}", way_out=f"its log: {self.log}")
+
+    def kill(self) -> None:
+        """End the child and everything it started, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+
+
+class Children:
+    """All processes of the demo."""
+
+    def __init__(self, logs: Path, on_event: OnEvent) -> None:
+        self._logs, self._on_event = logs, on_event
+        self._all: list[Child] = []
+        self._listeners: set[asyncio.Task[None]] = set()
+
+    async def start(self, name: str, module: str, arguments: Sequence[str]) -> Child:
+        """Start `python -m module arguments --log-format json`."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        path = self._logs / f"{name}.log"
+        with path.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", module, *arguments, "--log-format", "json"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        child = Child(name, process, path)
+        self._all.append(child)
+        listener = asyncio.create_task(child.listen(self._on_event))
+        self._listeners.add(listener)
+        return child
+
+    async def end(self) -> None:
+        """Ask every child to end, then end it. Takes at most about END_SECONDS."""
+        running = [child for child in self._all if child.process.returncode is None]
+        for child in running:
+            child.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await asyncio.gather(*(child.process.wait() for child in running))
+        for child in self._all:
+            child.kill()

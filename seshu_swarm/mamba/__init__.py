@@ -1,0 +1,17 @@
+"""The engine: Mamba blocks that any peer can run alone, continue and differentiate.
+
+    shape        sizes of a model; reads and writes a transformers config.json (no torch)
+    reference    the float64 loop every test compares with
+    scan         selective scan: chunked, differentiable in everything, states included
+    conv         causal depthwise convolution + SiLU, the same properties
+    mixer        the Mamba mixer, unfused, so that LoRA wraps its projections
+    block        norm, mixer, residual
+    state        the recurrent state of a span for one session, and its bytes
+    span_module  blocks [start, end) of a model
+    ends         embeddings, final norm and head
+    whole        ends and all blocks in one process, without transformers
+    model        the transformers class around the same blocks (the only file that imports it)
+
+Everything is float32 unless a test asks for float64. Between spans travels one tensor, the
+residual stream `(batch, length, d_model)`. Continuing from a state equals one pass.
+"""

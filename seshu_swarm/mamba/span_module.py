@@ -1,0 +1,77 @@
+"""Blocks `[start, end)` of a model, and nothing else of it.
+
+Shapes: B batch, L length, M d_model, K blocks of the span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from seshu_swarm.errors import UsageError
+from seshu_swarm.mamba.block import MambaBlock
+from seshu_swarm.mamba.shape import MambaShape, block_prefix
+from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.spans import Span
+
+
+class SpanModule(nn.Module):
+    """`forward(hidden, state=None)`: with a state given, continue it. Raises UsageError."""
+
+    def __init__(
+        self, shape: MambaShape, span: Span, *, blocks: Iterable[nn.Module] | None = None
+    ) -> None:
+        super().__init__()
+        if span.end > shape.num_blocks:
+            raise UsageError(
+                f"blocks {span} of a model with {shape.num_blocks} blocks",
+                rule="a span lies inside the model",
+                way_out=f"for example --blocks 0:{shape.num_blocks}",
+            )
+        self.shape, self.span = shape, span
+        fresh = (MambaBlock(shape) for _ in span)
+        self.blocks = nn.ModuleList(fresh if blocks is None else blocks)
+
+    def forward(
+        self, hidden_BLM: Tensor, state: RecurrentState | None = None
+    ) -> tuple[Tensor, RecurrentState | None]:
+        """Next residual stream, and the next state if one was given; the given one is kept."""
+        if state is None:
+            for block in self.blocks:
+                hidden_BLM, _, _ = block(hidden_BLM)
+            return hidden_BLM, None
+        self._check(hidden_BLM, state)
+        conv, ssm = [], []
+        for index, block in enumerate(self.blocks):
+            hidden_BLM, next_conv, next_ssm = block(hidden_BLM, state.conv[index], state.ssm[index])
+            conv.append(next_conv)
+            ssm.append(next_ssm)
+        length = hidden_BLM.shape[1]
+        return hidden_BLM, state.advanced(torch.stack(conv), torch.stack(ssm), length)
+
+    def _check(self, hidden_BLM: Tensor, state: RecurrentState) -> None:
+        if state.span != self.span or state.batch != hidden_BLM.shape[0]:
+            raise UsageError(
+                f"state of blocks {state.span} and {state.batch} sessions",
+                rule=f"blocks {self.span} and {hidden_BLM.shape[0]} sessions",
+            )
+
+    def part(self, span: Span) -> SpanModule:
+        """Some of these blocks as a span of their own; they share the weights. Raises UsageError."""
+        if span == self.span:
+            return self
+        if not self.span.start <= span.start < span.end <= self.span.end:
+            raise UsageError(f"blocks {span} of a span {self.span}", rule="a part lies inside")
+        offset = self.span.start
+        blocks = list(self.blocks)[span.start - offset : span.end - offset]
+        return SpanModule(self.shape, span, blocks=blocks)
+
+    def checkpoint_tensors(self) -> dict[str, Tensor]:
+        """Parameters under their global names, `backbone.layers.{block}.…`; no copies."""
+        return {
+            block_prefix(block_index) + name: parameter
+            for block_index, block in zip(self.span, self.blocks, strict=True)
+            for name, parameter in block.named_parameters()
+        }

@@ -1,0 +1,120 @@
+"""Life of a donor: rows in, adapter out, verdict back.
+
+Fetches the run's base, takes own rows or the shard dealt by the run's catalogue, trains here,
+checks that its own held-out loss fell, leaves the adapter with its holders, announces a signed
+record, and waits for the coordinator's verdict. Nothing but the adapter leaves the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import torch
+
+from seshu_swarm import log, running
+from seshu_swarm.dht import Found
+from seshu_swarm.errors import EXIT_INTERRUPTED, DeadlineError, PeerError, UsageError
+from seshu_swarm.joining import Joined, join
+from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.guest import Guest, Limits
+from seshu_swarm.peer.handing_in import ask_verdict, hand_in, push
+from seshu_swarm.peer.rows import Dealt, own_rows, shard_rows
+from seshu_swarm.peer.tuning import tune
+from seshu_swarm.protocol import Verdict
+from seshu_swarm.records import RunRecord
+from seshu_swarm.references import Reference
+from seshu_swarm.running import Stop
+
+logger = logging.getLogger(__name__)
+
+VERDICT_SECONDS = 2.0
+FOLLOW_SECONDS = 10.0
+
+
+def run(settings: FinetuneConfig) -> int:
+    limits = Limits.of(settings)
+    if limits.max_threads:
+        torch.set_num_threads(limits.max_threads)
+    return running.run(lambda stop: donate(settings, limits, stop))
+
+
+async def donate(settings: FinetuneConfig, limits: Limits, stop: Stop) -> int:
+    joined = await join(settings)
+    try:
+        log.event(
+            "ready", f"ready training for run {joined.run.run_id}", peer_id=joined.swarm.peer_id
+        )
+        donor = Donor(joined, settings, Guest(limits, joined.state_dir), stop)
+        await donor.live()
+    finally:
+        await joined.swarm.leave()
+    return EXIT_INTERRUPTED if stop.is_set() else 0
+
+
+class Donor:
+    """One adapter per revision of the run."""
+
+    def __init__(self, joined: Joined, settings: FinetuneConfig, guest: Guest, stop: Stop) -> None:
+        self._joined, self._settings = joined, settings
+        self._guest, self._stop = guest, stop
+
+    async def live(self) -> None:
+        run = self._joined.run
+        while True:
+            await self._one_adapter(run)
+            if not self._settings.follow or self._stop.is_set():
+                return
+            newer = await self._next_revision(run)
+            if newer is None:
+                return
+            run = newer
+
+    async def _next_revision(self, run: RunRecord) -> RunRecord | None:
+        while await self._stop.sleep(FOLLOW_SECONDS):
+            found: Found[RunRecord] | None = await self._joined.swarm.current_run(self._joined.link)
+            if found and found.record.revision != run.revision:
+                return found.record
+        return None
+
+    async def _one_adapter(self, run: RunRecord) -> None:
+        base = self._joined.package_folder(run.revision)
+        await self._joined.store.fetch(Reference.of_swarm(run.revision), base)
+        dealt = await self._rows(run)
+        text = f"training on {len(dealt.rows)} {dealt.language} rows from {dealt.source}"
+        log.event("rows", text, language=dealt.language, rows=len(dealt.rows), source=dealt.source)
+        tuned = await tune(base, dealt, self._settings, guest=self._guest, stop=self._stop)
+        if tuned is None:
+            return
+        reference = await push(self._joined, self._settings, self._guest, tuned)
+        verdict = await hand_in(self._joined, run, self._settings, tuned, reference)
+        log.event("handed-in", f"handed in {reference}", reference=str(reference))
+        await self._await_verdict(tuned.digest, verdict)
+
+    async def _rows(self, run: RunRecord) -> Dealt:
+        if self._settings.data:
+            if not self._settings.language:
+                raise UsageError("own rows need --language", way_out="for example --language hi")
+            return await asyncio.to_thread(own_rows, self._settings)
+        return await shard_rows(self._joined, run, self._settings.language)
+
+    async def _await_verdict(self, digest: str, verdict: Verdict | None) -> None:
+        deadline = time.monotonic() + self._settings.wait_seconds
+        while verdict is None or verdict.state == "pending":
+            if time.monotonic() > deadline:
+                raise DeadlineError(
+                    f"no verdict after {self._settings.wait_seconds:g} s",
+                    rule="verdicts come when the round closes",
+                    way_out="the adapter stays announced; wait longer with --wait-seconds",
+                )
+            if not await self._stop.sleep(VERDICT_SECONDS):
+                return
+            try:
+                verdict = await ask_verdict(self._joined, digest)
+            except PeerError as error:
+                logger.info("asking for the verdict: %s", error)
+        text = f"{verdict.state}: {verdict.reason}"
+        text += f"; gain {verdict.gain}" if verdict.gain else ""
+        text += f"; next: {verdict.next_step}" if verdict.next_step else ""
+        log.event("verdict", text, **verdict.model_dump())

@@ -1,0 +1,95 @@
+"""From a finished adapter to an acknowledged one: push, announce, submit, ask."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from seshu_swarm import packages, records
+from seshu_swarm.errors import PeerError, ResourceError
+from seshu_swarm.joining import Joined
+from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.guest import Guest
+from seshu_swarm.peer.tuning import Tuned
+from seshu_swarm.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
+from seshu_swarm.records import AdapterRecord, RunRecord, SpanRecord
+from seshu_swarm.references import Reference
+from seshu_swarm.stores.file import FileStore
+from seshu_swarm.stores.hub import HubStore
+from seshu_swarm.uids import span_keys
+
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 10.0
+
+
+async def push(joined: Joined, settings: FinetuneConfig, guest: Guest, tuned: Tuned) -> Reference:
+    """Leave the adapter where others can fetch it. Raises PeerError, PackageError, ResourceError."""
+    manifest = packages.verify(tuned.folder, tuned.digest)
+    if not guest.allow_upload(manifest.size_bytes):
+        raise ResourceError(
+            f"the adapter has {manifest.size_bytes} bytes, {guest.uploaded_bytes} were sent today",
+            rule=f"limits: {guest.limits}",
+            way_out="raise --max-upload-per-day or push tomorrow: the adapter is kept",
+        )
+    match settings.store:
+        case "hub":
+            return await HubStore(settings.repository).push(tuned.folder, tuned.digest)
+        case "file":
+            return await FileStore(_published(joined)).push(tuned.folder, tuned.digest)
+        case _:
+            holders = [joined.coordinator, *await _other_holders(joined)]
+            return await joined.store.push_to(holders, tuned.folder, manifest)
+
+
+def _published(joined: Joined) -> Path:
+    return joined.state_dir / "published"
+
+
+async def _other_holders(joined: Joined) -> list[str]:
+    keys = span_keys(joined.run.run_id, joined.run.num_blocks)
+    found = await joined.swarm.lookup(keys, SpanRecord)
+    return sorted({f.owner for f in found if not f.record.is_draining})
+
+
+async def hand_in(
+    joined: Joined,
+    run: RunRecord,
+    settings: FinetuneConfig,
+    tuned: Tuned,
+    reference: Reference,
+) -> Verdict | None:
+    """Announce the adapter and submit it; None while the coordinator cannot be reached.
+
+    Raises RefusalError when the coordinator says no.
+    """
+    record = AdapterRecord(
+        run_id=run.run_id,
+        reference=str(reference),
+        digest=tuned.digest,
+        base_revision=run.revision,
+        rank=settings.rank,
+        language=tuned.language,
+        num_rows=tuned.num_rows,
+        licence=settings.licence,
+        round_index=run.round_index,
+    )
+    await joined.swarm.announce(record)
+    return await _ask(joined, SubmitAdapter(record=records.to_bytes(record)))
+
+
+async def ask_verdict(joined: Joined, digest: str) -> Verdict | None:
+    return await _ask(joined, AskVerdict(digest=digest))
+
+
+async def _ask(joined: Joined, request: SubmitAdapter | AskVerdict) -> Verdict | None:
+    try:
+        stream = await joined.swarm.open(joined.coordinator, INTAKE)
+    except PeerError as error:
+        logger.warning("the coordinator cannot be reached, the DHT keeps the record: %s", error)
+        return None
+    try:
+        await stream.send(IntakeRequest(request=request))
+        return await stream.receive(Verdict, seconds=ANSWER_SECONDS, what="the coordinator's word")
+    finally:
+        stream.close()

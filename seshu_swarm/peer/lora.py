@@ -1,0 +1,236 @@
+"""A donor's LoRA: rows and a checkpoint in, a checked adapter package out.
+
+The loss is on answers only; some rows are held out, and the adapter is written only if it lowers
+their loss. Running text can be mixed in. Killed at any moment, it goes on where it was, from the
+state in `resume_folder`. Knows no swarm: it neither fetches nor announces.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from seshu_swarm import packages
+from seshu_swarm.adapters.rules import AdapterRules
+from seshu_swarm.data.batches import pack_documents
+from seshu_swarm.data.prompts import encode_row
+from seshu_swarm.data.text import Document, Row
+from seshu_swarm.data.tokeniser import ByteTokeniser, Tokeniser
+from seshu_swarm.data.windows import num_bytes, windows_of_rows
+from seshu_swarm.errors import TrainingError, UsageError
+from seshu_swarm.evaluate.bits import window_nats
+from seshu_swarm.feeding import RowBatches, TextBatches, interleaved
+from seshu_swarm.peer.lora_model import LoraModel, check_trained, load_lora_model, save_adapter
+from seshu_swarm.peer.lora_rows import hold_out
+from seshu_swarm.schedule import Budget, Schedule
+from seshu_swarm.training import Batches, HookFunctions, Hooks, TrainingResult, train
+from seshu_swarm.training_state import StateFile
+
+STATE_FILE = "lora.safetensors"
+REPLAY_LENGTH = 256
+SCORING_TOKENS = 4_096
+MAX_SCALE = AdapterRules().max_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """How an adapter is trained. Raises UsageError.
+
+    `scale` is alpha / rank, the factor of ΔW. `max_tokens` cuts a row, `batch_tokens` bounds a step. Of the rows
+    `held_out_share` is kept for the check, at most `max_held_out_rows`. `replay_share` of the steps
+    see running text, where there is any.
+    """
+
+    rank: int = 16
+    scale: float = 2.0
+    learning_rate: float = 5e-3
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.0
+    max_steps: int = 2_000
+    max_seconds: float = 3_600.0
+    held_out_share: float = 0.1
+    max_held_out_rows: int = 200
+    max_tokens: int = 512
+    batch_tokens: int = 1_024
+    replay_share: float = 0.0
+    seed: int = 0
+    state_period_seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not (self.rank >= 1 and 0 < self.scale <= MAX_SCALE):
+            raise UsageError(
+                f"rank {self.rank} with scale {self.scale}",
+                rule=f"a rank from 1, a scale of at most {MAX_SCALE:g}: coordinators refuse more",
+            )
+        if not (0 < self.held_out_share < 1 and 0 <= self.replay_share < 1):
+            raise UsageError(
+                f"held-out share {self.held_out_share} and replay share {self.replay_share}",
+                rule="shares between 0 and 1",
+            )
+        if self.batch_tokens < self.max_tokens:
+            raise UsageError(
+                f"{self.batch_tokens} tokens in a batch and {self.max_tokens} in a row",
+                rule="a batch holds at least one whole row",
+            )
+
+
+@dataclass(frozen=True)
+class LoraResult:
+    """`loss_before` and `loss_after`: nats per byte of the held-out answers."""
+
+    folder: Path
+    digest: str
+    loss_before: float
+    loss_after: float
+    num_rows: int
+    num_held_out_rows: int
+    tokens_per_second: float
+
+    @property
+    def bits_per_byte_before(self) -> float:
+        return self.loss_before / math.log(2)
+
+    @property
+    def bits_per_byte_after(self) -> float:
+        return self.loss_after / math.log(2)
+
+
+def finetune(
+    base_folder: Path,
+    rows: Sequence[Row],
+    out_folder: Path,
+    *,
+    settings: LoraSettings,
+    documents: Sequence[Document] = (),
+    resume_folder: Path | None = None,
+    **hooks: Unpack[HookFunctions],
+) -> LoraResult | None:
+    """Train an adapter on `rows` and write it as a package; None if it was stopped on the way.
+
+    `documents` is running text for `replay_share`, `hooks` those of `training.Hooks`. Raises DataError (too few different answers),
+    PackageError (the base), TrainingError (a loss that is not finite, or that did not fall on the
+    held-out rows), DiskFullError, ResourceError.
+    """
+    kept, held = hold_out(rows, share=settings.held_out_share, max_rows=settings.max_held_out_rows)
+    revision = packages.read_manifest(base_folder).digest
+    tokeniser = ByteTokeniser()
+    batches = _batches(tokeniser, kept, documents, settings)
+    alpha = settings.rank * settings.scale
+    model = load_lora_model(base_folder, rank=settings.rank, alpha=alpha, seed=settings.seed)
+    loss_before = answer_loss(model, tokeniser, held)
+    state_file = _state_file(resume_folder, settings, revision, [*kept, *documents])
+    trained = _train(model, batches, settings, Hooks(**hooks), state_file)
+    if trained.stopped:
+        return None
+    loss_after = answer_loss(model, tokeniser, held)
+    _check_fell(loss_before, loss_after, len(held))
+    check_trained(model, batches(0))
+    about = _about(settings, revision, kept, trained, (loss_before, loss_after))
+    digest = save_adapter(out_folder, model, about=about)
+    if state_file is not None:
+        state_file.path.unlink(missing_ok=True)
+    counts = (len(kept), len(held))
+    return LoraResult(
+        out_folder, digest, loss_before, loss_after, *counts, trained.tokens_per_second
+    )
+
+
+def answer_loss(model: LoraModel, tokeniser: Tokeniser, rows: Sequence[Row]) -> float:
+    """Nats per byte of the rows' answers."""
+    windows = windows_of_rows(tokeniser, rows)
+    nats = window_nats(model, windows, max_tokens_per_batch=SCORING_TOKENS)
+    return float(nats.sum()) / num_bytes(windows)
+
+
+def _batches(
+    tokeniser: Tokeniser, rows: Sequence[Row], documents: Sequence[Document], settings: LoraSettings
+) -> Batches:
+    encoded = [encode_row(tokeniser, row, settings.max_tokens) for row in rows]
+    of_rows = RowBatches(encoded, max_tokens=settings.batch_tokens, seed=settings.seed)
+    if not (documents and settings.replay_share):
+        return of_rows
+    length = min(REPLAY_LENGTH, settings.batch_tokens)
+    sequences = pack_documents(tokeniser, documents, length, np.random.default_rng(settings.seed))
+    of_text = TextBatches(
+        {"": sequences}, batch_size=settings.batch_tokens // length, seed=settings.seed
+    )
+    return interleaved(of_rows, of_text, settings.replay_share)
+
+
+def _state_file(
+    folder: Path | None, settings: LoraSettings, revision: str, items: Sequence[Row | Document]
+) -> StateFile | None:
+    """The state belongs to one base, one set of rows and one way to train; time may be added."""
+    if folder is None:
+        return None
+    facts = dataclasses.asdict(settings)
+    for name in ("max_steps", "max_seconds", "state_period_seconds"):
+        del facts[name]
+    digests = [item.digest for item in items]
+    text = json.dumps([facts, revision, digests], sort_keys=True)
+    return StateFile(
+        folder / STATE_FILE,
+        fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+        period_seconds=settings.state_period_seconds,
+    )
+
+
+def _train(
+    model: LoraModel,
+    batches: Batches,
+    settings: LoraSettings,
+    hooks: Hooks,
+    state_file: StateFile | None,
+) -> TrainingResult:
+    schedule = Schedule(
+        learning_rate=settings.learning_rate,
+        warmup_fraction=settings.warmup_fraction,
+        weight_decay=settings.weight_decay,
+    )
+    budget = Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds)
+    return train(
+        model, batches, schedule=schedule, budget=budget, hooks=hooks, state_file=state_file
+    )
+
+
+def _check_fell(before: float, after: float, num_held_out_rows: int) -> None:
+    if not after < before:
+        raise TrainingError(
+            f"the loss on {num_held_out_rows} held-out rows went from {before:.4f} to {after:.4f} "
+            "nats per byte",
+            rule="an adapter is offered only if it lowers the loss on rows it has not seen",
+            way_out="give more rows, more time, or a smaller learning rate",
+        )
+
+
+def _about(
+    settings: LoraSettings,
+    revision: str,
+    rows: Sequence[Row],
+    trained: TrainingResult,
+    losses: tuple[float, float],
+) -> dict[str, Any]:
+    """Facts of the manifest: what a coordinator may show; nothing of the donor or the machine."""
+    (language, _), *_ = Counter(row.language for row in rows).most_common(1)
+    return {
+        "base_revision": revision,
+        "language": language,
+        "num_rows": len(rows),
+        "rank": settings.rank,
+        "scale": settings.scale,
+        "learning_rate": settings.learning_rate,
+        "replay_share": settings.replay_share,
+        "num_steps": trained.num_steps,
+        "num_tokens": trained.num_tokens,
+        "held_out_nats_per_byte_before": losses[0],
+        "held_out_nats_per_byte_after": losses[1],
+    }

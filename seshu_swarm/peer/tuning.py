@@ -1,0 +1,127 @@
+"""One adapter on this machine, within its owner's limits: training in a thread, with progress."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from seshu_swarm import log, packages
+from seshu_swarm.errors import MemoryLimitError
+from seshu_swarm.peer import status
+from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.guest import Guest
+from seshu_swarm.peer.rows import Dealt
+from seshu_swarm.progress import Bar
+from seshu_swarm.running import Stop
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 0.5
+STATUS_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A finished adapter package."""
+
+    folder: Path
+    digest: str
+    language: str
+    num_rows: int
+
+
+async def tune(
+    base: Path,
+    dealt: Dealt,
+    settings: FinetuneConfig,
+    *,
+    guest: Guest,
+    stop: Stop,
+) -> Tuned | None:
+    """Train, or take up what an earlier start finished; None if stopped. Raises TrainingError."""
+    folder = _folder(base, dealt, settings)
+    if (folder / packages.MANIFEST).exists():
+        manifest = packages.verify(folder)
+        log.event("trained", f"adapter {manifest.digest[:12]} was trained before", resumed=True)
+        return Tuned(folder, manifest.digest, dealt.language, len(dealt.rows))
+    return await asyncio.to_thread(_train, base, dealt, settings, folder, Watch(guest, stop))
+
+
+def _folder(base: Path, dealt: Dealt, settings: FinetuneConfig) -> Path:
+    """One folder per base, rows and settings, so that a killed training finds its own again."""
+    key = repr((dealt.source, dealt.language, settings.rank, settings.seed, settings.max_steps))
+    name = f"{base.name[:16]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return settings.state_path / "adapters" / name
+
+
+class Watch:
+    """Called before every step: pauses, refuses to outgrow the memory limit, shows the status."""
+
+    def __init__(self, guest: Guest, stop: Stop) -> None:
+        self._guest, self._stop = guest, stop
+        self.progress = 0.0
+
+    def should_stop(self) -> bool:
+        return self._stop.is_set()
+
+    def before_step(self) -> None:
+        while (reason := self._guest.pause_reason()) and not self._stop.is_set():
+            logger.info("paused: %s", reason)
+            time.sleep(PAUSE_SECONDS)
+        if self._guest.limits.max_memory_bytes is not None and self._guest.free_bytes() < 0:
+            raise MemoryLimitError(
+                f"training outgrew the limits ({self._guest.limits})",
+                rule="a guest stays within them",
+                way_out="raise --max-memory; what was trained so far is kept",
+            )
+
+    def write_status(self, state_dir: Path, **facts: object) -> None:
+        status.write(state_dir, role="finetune", guest=self._guest, **facts)
+
+
+def _train(
+    base: Path, dealt: Dealt, settings: FinetuneConfig, folder: Path, watch: Watch
+) -> Tuned | None:
+    # transformers and peft take seconds to import; hosts never pay for them.
+    from seshu_swarm.peer.lora import LoraSettings, finetune
+    from seshu_swarm.training import StepReport
+
+    shown_at = 0.0
+    with Bar("training") as bar:
+
+        def on_step(report: StepReport) -> None:
+            nonlocal shown_at
+            speed = report.tokens_per_second
+            bar.update(report.progress, loss=report.loss, tokens_per_second=speed)
+            if time.monotonic() - shown_at > STATUS_SECONDS:
+                shown_at = time.monotonic()
+                watch.write_status(
+                    settings.state_path, language=dealt.language, loss=report.loss, step=report.step
+                )
+
+        result = finetune(
+            base,
+            dealt.rows,
+            folder,
+            settings=LoraSettings(
+                rank=settings.rank,
+                max_steps=settings.max_steps,
+                max_seconds=settings.max_seconds,
+                seed=settings.seed,
+            ),
+            resume_folder=folder.with_name(folder.name + ".state"),
+            on_step=on_step,
+            should_stop=watch.should_stop,
+            before_step=watch.before_step,
+        )
+    if result is None:
+        log.event("stopped", "stopped; the same command goes on from here")
+        return None
+    before, after = result.bits_per_byte_before, result.bits_per_byte_after
+    text = f"held-out answers: {before:.3f} → {after:.3f} bits per byte"
+    log.event("trained", text, before=before, after=after, resumed=False)
+    return Tuned(result.folder, result.digest, dealt.language, result.num_rows)
