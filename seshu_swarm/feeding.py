@@ -43,7 +43,7 @@ class RowBatches:
 
 
 class TextBatches:
-    """Packed sequences (N, L) of each language, mixed by `power` (p ∝ n^power); B per microbatch."""
+    """Packed sequences (N, L) of each language, mixed by `power`: p ∝ n^power."""
 
     def __init__(
         self,

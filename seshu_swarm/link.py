@@ -33,7 +33,10 @@ class Link:
 
 def parse(text: str) -> Link:
     """Read a link. Raises LinkError that names the part that is wrong."""
-    parts = urlsplit(text.strip())
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError as error:
+        raise _wrong(f"{text!r} is not a link ({error})") from None
     if parts.scheme != "seshu":
         raise _wrong(f"join link {text!r} does not begin with seshu://")
     if not RUN_ID.fullmatch(parts.netloc):

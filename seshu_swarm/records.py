@@ -6,10 +6,18 @@ both. Pure: no network, no clock. A record that does not parse is refused whole.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from seshu_swarm import WIRE_VERSION, uids
 from seshu_swarm.errors import ProtocolError, WireVersionError
@@ -85,6 +93,13 @@ class SpanRecord(Record):
     is_draining: bool
     paused: ShortText = ""
     limits: ShortText = ""
+
+    @model_validator(mode="after")
+    def _is_half_open(self) -> Self:
+        # Whoever reads the record makes a Span of it, and that raises for any other pair.
+        if self.start >= self.end:
+            raise ValueError(f"blocks {self.start}:{self.end} are not a half-open interval")
+        return self
 
     @property
     def key(self) -> str:

@@ -76,7 +76,9 @@ def _corpus(settings: OpenConfig) -> Corpus:
 def _write_catalogue(folder: RunFolder, splits: Splits, rows_per_shard: int) -> str:
     fresh = folder.packages / "opening"
     shutil.rmtree(fresh, ignore_errors=True)
-    digest = write_catalogue(fresh, splits.shards, rows_per_shard=rows_per_shard)
+    digest = write_catalogue(
+        fresh, splits.shards, rows_per_shard=rows_per_shard, documents=splits.pretrain
+    )
     publish_folder(fresh, folder.package(digest))
     return digest
 

@@ -79,11 +79,11 @@ def pretrain(
 ) -> str | None:
     """Train and write a checkpoint; its digest, or None if it was stopped on the way.
 
-    `documents` per language; `parent` is a checkpoint to go on from; held-out `windows` per language
-    are scored before and after, and the bits per byte stand in the manifest and the card. `hooks`
-    are those of `training.Hooks`. Raises
-    UsageError (another shape than the parent's), DataError (too little text), TrainingError (a loss
-    that is not finite), PackageError, DiskFullError, ResourceError.
+    `documents` per language; `parent` is a checkpoint to go on from. Held-out `windows` per
+    language are scored before and after, and the bits per byte stand in the manifest and the card.
+    `hooks` are those of `training.Hooks`. Raises UsageError (another shape than the parent's),
+    DataError (too little text), TrainingError (a loss that is not finite), PackageError,
+    DiskFullError, ResourceError.
     """
     model = _start(shape, parent, settings.seed)
     batches = _batches(documents, settings)

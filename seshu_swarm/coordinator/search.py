@@ -147,17 +147,22 @@ class Search:
             if current is None or trial is None:
                 return members
             without[name] = trial
-            self.contributions[name] = current.gain - trial.gain
+            self._note(name, current, trial)
         for name in sorted(members, key=lambda n: (without[n].excess, -without[n].gain)):
             if current is None or self._keeps(current, without[name]):
                 continue
             trial = self.weigh(_drop(members, name), each * (len(members) - 1))
             if trial is None:
                 break
-            self.contributions[name] = current.gain - trial.gain
+            self._note(name, current, trial)
             if not self._keeps(current, trial):
                 members, current = _drop(members, name), trial
         return members
+
+    def _note(self, name: str, current: Trial, without: Trial) -> None:
+        """What a member adds; inside a mixture that harms it would say little."""
+        if current.excess == 0:
+            self.contributions[name] = current.gain - without.gain
 
     def _line_search(self, members: Members, each: float) -> Trial:
         """From a total weight of one upwards while it helps, else downwards."""

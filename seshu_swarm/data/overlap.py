@@ -108,7 +108,7 @@ class Texts:
         return self.items_F[self._fields_at(positions)]
 
     def neighbours(self) -> list[tuple[int, int]]:
-        """Pairs of items that share windows which at most `COMMON` items have; most shared first.
+        """Pairs of items that share sampled windows of at most `COMMON` items; most shared first.
 
         Chains of pairs join all items that share such a window. Windows are sampled by winnowing
         (Schleimer, Wilkerson and Aiken 2003): every shared text of 65 bytes or more is found.

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -37,7 +37,7 @@ from seshu_swarm.training_state import StateFile
 
 STATE_FILE = "lora.safetensors"
 REPLAY_LENGTH = 256
-SCORING_TOKENS = 4_096
+WINDOWS_PER_CALL = 8  # short enough to heed a stop within a second
 MAX_SCALE = AdapterRules().max_scale
 
 
@@ -45,9 +45,9 @@ MAX_SCALE = AdapterRules().max_scale
 class LoraSettings:
     """How an adapter is trained. Raises UsageError.
 
-    `scale` is alpha / rank, the factor of ΔW. `max_tokens` cuts a row, `batch_tokens` bounds a step. Of the rows
-    `held_out_share` is kept for the check, at most `max_held_out_rows`. `replay_share` of the steps
-    see running text, where there is any.
+    `scale` is alpha / rank, the factor of ΔW. `max_tokens` cuts a row, `batch_tokens` bounds a
+    step. Of the rows `held_out_share` is kept for the check, at most `max_held_out_rows`.
+    `replay_share` of the steps see running text, where there is any.
     """
 
     rank: int = 16
@@ -116,9 +116,9 @@ def finetune(
 ) -> LoraResult | None:
     """Train an adapter on `rows` and write it as a package; None if it was stopped on the way.
 
-    `documents` is running text for `replay_share`, `hooks` those of `training.Hooks`. Raises DataError (too few different answers),
-    PackageError (the base), TrainingError (a loss that is not finite, or that did not fall on the
-    held-out rows), DiskFullError, ResourceError.
+    `documents` is running text for `replay_share`, `hooks` are those of `training.Hooks`. Raises
+    DataError (too few different answers), PackageError (the base), TrainingError (a loss that is
+    not finite, or that did not fall on the held-out rows), DiskFullError, ResourceError.
     """
     kept, held = hold_out(rows, share=settings.held_out_share, max_rows=settings.max_held_out_rows)
     revision = packages.read_manifest(base_folder).digest
@@ -126,12 +126,13 @@ def finetune(
     batches = _batches(tokeniser, kept, documents, settings)
     alpha = settings.rank * settings.scale
     model = load_lora_model(base_folder, rank=settings.rank, alpha=alpha, seed=settings.seed)
-    loss_before = answer_loss(model, tokeniser, held)
     state_file = _state_file(resume_folder, settings, revision, [*kept, *documents])
-    trained = _train(model, batches, settings, Hooks(**hooks), state_file)
-    if trained.stopped:
+    caller = Hooks(**hooks)
+    loss_before = answer_loss(model, tokeniser, held, should_stop=caller.should_stop)
+    trained = _train(model, batches, settings, caller, state_file)
+    loss_after = answer_loss(model, tokeniser, held, should_stop=caller.should_stop)
+    if trained.stopped or loss_before is None or loss_after is None:
         return None
-    loss_after = answer_loss(model, tokeniser, held)
     _check_fell(loss_before, loss_after, len(held))
     check_trained(model, batches(0))
     about = _about(settings, revision, kept, trained, (loss_before, loss_after))
@@ -144,11 +145,21 @@ def finetune(
     )
 
 
-def answer_loss(model: LoraModel, tokeniser: Tokeniser, rows: Sequence[Row]) -> float:
-    """Nats per byte of the rows' answers."""
-    windows = windows_of_rows(tokeniser, rows)
-    nats = window_nats(model, windows, max_tokens_per_batch=SCORING_TOKENS)
-    return float(nats.sum()) / num_bytes(windows)
+def answer_loss(
+    model: LoraModel,
+    tokeniser: Tokeniser,
+    rows: Sequence[Row],
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> float | None:
+    """Nats per byte of the rows' answers; None if it was stopped on the way."""
+    windows = sorted(windows_of_rows(tokeniser, rows), key=lambda window: len(window.ids))
+    nats = 0.0
+    for start in range(0, len(windows), WINDOWS_PER_CALL):
+        if should_stop():
+            return None
+        nats += float(window_nats(model, windows[start : start + WINDOWS_PER_CALL]).sum())
+    return nats / num_bytes(windows)
 
 
 def _batches(

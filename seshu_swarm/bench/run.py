@@ -1,0 +1,33 @@
+"""`python -m seshu_swarm bench NAME`: one measurement, as a table and as numbers by name."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from seshu_swarm import log
+from seshu_swarm.bench import BENCHES
+from seshu_swarm.bench.config import BenchConfig
+from seshu_swarm.errors import UsageError
+from seshu_swarm.reports import write_report
+
+
+def run(settings: BenchConfig) -> int:
+    if settings.name == "list":
+        lines = [f"{name}: {sentence}" for name, (_, sentence) in BENCHES.items()]
+        log.event("benches", "\n".join(lines), names=list(BENCHES))
+        return 0
+    if settings.name not in BENCHES:
+        raise UsageError(
+            f"there is no bench {settings.name!r}",
+            way_out=f"one of: {', '.join(BENCHES)}",
+        )
+    module, _, function = BENCHES[settings.name][0].partition(":")
+    results: dict[str, float] = getattr(importlib.import_module(module), function)()
+    lines = [f"{name}: {value:.4g}" for name, value in results.items()]
+    log.event("bench", "\n".join(lines), **results)
+    if settings.report:
+        write_report(
+            Path(settings.report), command="bench", settings=settings, rows=[], results=results
+        )
+    return 0

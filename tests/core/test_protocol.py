@@ -1,0 +1,102 @@
+"""Messages: strict types at the edge; refusals by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seshu_swarm import protocol
+from seshu_swarm.channel import refusal
+from seshu_swarm.errors import ProtocolError, WireVersionError
+from seshu_swarm.protocol import (
+    AskVerdict,
+    BlobRequest,
+    FetchFile,
+    Hello,
+    IntakeRequest,
+    Message,
+    OfferPackage,
+    OpenSession,
+    Refusal,
+    Step,
+    Verdict,
+    parse,
+)
+
+DIGEST = "ab" * 32
+OPEN = OpenSession(session_id="0" * 32, epoch=0, revision=DIGEST, start=0, end=2)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Hello(run_id="run"),
+        OPEN,
+        Step(position=3, hidden={"dtype": "float32"}),
+        BlobRequest(request=FetchFile(digest=DIGEST, name="config.json", offset=4)),
+        BlobRequest(request=OfferPackage(manifest=b"{}")),
+        IntakeRequest(request=AskVerdict(digest=DIGEST)),
+        Verdict(state="pending", reason="", gain="", next_step="", round_index=1),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_round_trip(message: Message) -> None:
+    assert parse(type(message), message.model_dump()) == message
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        (OpenSession, {**OPEN.model_dump(), "session_id": "0" * 31}, "session_id"),
+        (OpenSession, {**OPEN.model_dump(), "epoch": -1}, "epoch"),
+        (OpenSession, {**OPEN.model_dump(), "start": True}, "start"),
+        (OpenSession, {**OPEN.model_dump(), "end": 2.0}, "end"),
+        (OpenSession, {**OPEN.model_dump(), "debt": 1}, "debt"),
+        (OpenSession, {}, "Field required"),
+        (OpenSession, None, "OpenSession"),
+        (OpenSession, [1, 2], "OpenSession"),
+        (BlobRequest, {"request": {"digest": DIGEST, "name": "", "offset": 0}}, "name"),
+        (BlobRequest, {"request": {"digest": DIGEST, "name": "x" * 201, "offset": 0}}, "name"),
+        (BlobRequest, {"request": {"manifest": "text"}}, "malformed at request"),
+        (Verdict, {"state": "maybe"}, "state"),
+    ],
+)
+def test_what_breaks_the_protocol_is_said(kind: type[Message], body: Any, said: str) -> None:
+    with pytest.raises(ProtocolError, match=said):
+        parse(kind, body)
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"wire_version": 2, "run_id": "run", "new": 1}])
+def test_a_greeting_of_another_version_is_named_whatever_else_it_holds(body: Any) -> None:
+    with pytest.raises(WireVersionError, match="WIRE_VERSION_MISMATCH"):
+        parse(Hello, body)
+
+
+KINDS = [Hello, OpenSession, Step, BlobRequest, IntakeRequest, Verdict]
+BODIES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@given(kind=st.sampled_from(KINDS), body=BODIES)
+def test_any_other_body_is_refused_by_name(kind: type[Message], body: Any) -> None:
+    with pytest.raises((ProtocolError, WireVersionError)):
+        parse(kind, body)
+
+
+def test_every_refusal_has_a_name_and_a_sentence_of_its_own() -> None:
+    assert len({r.value for r in Refusal}) == len(Refusal)
+    for which in Refusal:
+        error = refusal(which, "because")
+        assert error.name == which.name
+        assert str(error) == f"{which.name}: {which.value}; because"
+
+
+def test_streams_have_names_of_their_own() -> None:
+    names = [protocol.SESSIONS, protocol.BLOBS, protocol.INTAKE, protocol.STATUS]
+    assert len(set(names)) == 4 and all(name.startswith("seshu/") for name in names)

@@ -1,0 +1,93 @@
+"""A donor's own rows in every format, through the same libraries as in use."""
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+
+from seshu_swarm.data.own_rows import read_rows, stream_dataset
+from seshu_swarm.data.text import Row
+from seshu_swarm.errors import DataError, UsageError
+
+TABLES = [{"q": "Name it", "c": "Japan", "a": "जापान"}, {"q": "And", "c": "", "a": "चीन"}]
+COLUMNS = {"instruction": "q", "input": "c", "output": "a"}
+ROWS = [Row("Name it", "Japan", "जापान", "hi"), Row("And", "", "चीन", "hi")]
+
+
+def write(path: Path) -> Path:
+    match path.suffix:
+        case ".jsonl":
+            path.write_text("".join(json.dumps(t) + "\n" for t in TABLES), encoding="utf-8")
+        case ".csv":
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, ["q", "c", "a"])
+                writer.writeheader()
+                writer.writerows(TABLES)
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(TABLES), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_each_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name)
+    assert read_rows(path, language="hi", columns=COLUMNS) == ROWS
+    assert read_rows(tmp_path, language="hi", columns=COLUMNS) == ROWS  # the folder
+
+
+def test_our_own_names_need_no_map_and_input_may_be_absent(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"instruction": "q", "output": "a", "language": "en"}\n')
+    assert read_rows(path, language="hi") == [Row("q", "", "a", "en")]
+
+
+def test_plain_text_becomes_rows_without_a_question(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("एक\nदो\n\nतीन\n" + "\n".join(["x" * 400] * 3), encoding="utf-8")
+    outputs = [row.output for row in read_rows(path, language="hi")]
+    assert outputs == ["एक\nदो", "तीन\n" + "\n".join(["x" * 400] * 2), "x" * 400]
+
+
+def test_errors_name_source_line_and_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv")
+    with pytest.raises(DataError, match=r"rows.csv line 2: no key 'output' \(it has a, c, q\)"):
+        read_rows(path, language="hi")
+    with pytest.raises(UsageError, match="column map names 'answer'"):
+        read_rows(path, language="hi", columns={"answer": "a"})
+    with pytest.raises(DataError, match="nowhere is not there"):
+        read_rows(tmp_path / "nowhere", language="hi")
+    (tmp_path / "rows.xml").write_text("<a/>")
+    with pytest.raises(DataError, match=r"\.jsonl \.csv"):
+        read_rows(tmp_path / "rows.xml", language="hi")
+    (tmp_path / "bad.txt").write_bytes(b"ok\n\xff\n")
+    with pytest.raises(DataError, match=r"bad.txt line 2: not UTF-8"):
+        read_rows(tmp_path / "bad.txt", language="hi")
+    (tmp_path / "bad.parquet").write_bytes(b"no")
+    with pytest.raises(DataError, match="is not Parquet"):
+        read_rows(tmp_path / "bad.parquet", language="hi")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match="holds no rows"):
+        read_rows(tmp_path / "empty.txt", language="hi")
+
+
+def test_bad_rows_may_be_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"instruction": "q", "output": "a"}\n{"output": ""}\n')
+    with pytest.raises(DataError, match="line 2: 'output' is empty"):
+        read_rows(path, language="en")
+    assert read_rows(path, language="en", bad_rows="skip") == [Row("q", "", "a", "en")]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_data_set_is_streamed_by_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set" / "train.jsonl")
+    assert [table for _, table in stream_dataset(str(tmp_path / "set"))] == TABLES
+    with pytest.raises(DataError, match=r"data set '.*absent' cannot be read"):
+        list(stream_dataset(str(tmp_path / "absent")))

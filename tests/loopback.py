@@ -1,0 +1,154 @@
+"""Real peers of one run on 127.0.0.1, in one event loop of this process.
+
+Also the other side: a plain hivemind node without our validator, as an attacker would run it.
+The loop turns only inside `run`; whatever was begun before goes on there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgpack
+from hivemind.dht.node import DHTNode
+from hivemind.dht.routing import DHTID
+from hivemind.p2p import P2P, PeerID
+
+from seshu_swarm import identity, records
+from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.identity import Identity
+from seshu_swarm.records import Record
+from seshu_swarm.running import end_children
+
+RUN_ID = "test-run"
+T = TypeVar("T")
+
+
+class Loopback:
+    """Swarms that know each other; `close` ends all of them and their daemons."""
+
+    def __init__(self, folder: Path, run_id: str = RUN_ID) -> None:
+        self.folder, self.run_id = folder, run_id
+        self.loop = asyncio.new_event_loop()
+        self._addresses: list[str] = []
+        self._swarms: list[Swarm] = []
+        self._attackers: list[Attacker] = []
+
+    def run(self, work: Coroutine[Any, Any, T], *, seconds: float = 60.0) -> T:
+        async def limited() -> T:
+            async with asyncio.timeout(seconds):
+                return await work
+
+        return self.loop.run_until_complete(limited())
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the first peer can be reached."""
+        return list(self._addresses)
+
+    def identity(self, name: str) -> Identity:
+        return identity.load_or_create(self.folder / name)
+
+    def join(self, name: str, *, run_id: str | None = None) -> Swarm:
+        """A new peer with a key of its own; the first one starts the swarm."""
+        return self.run(self.joining(name, run_id=run_id))
+
+    async def joining(self, name: str, *, run_id: str | None = None) -> Swarm:
+        swarm = await Swarm.join(
+            self.identity(name),
+            run_id=run_id or self.run_id,
+            initial_peers=self._addresses,
+            listen=Listen("127.0.0.1", 0),
+        )
+        self._swarms.append(swarm)
+        self._addresses = self._addresses or await swarm.addresses()
+        return swarm
+
+    def attacker(self, name: str) -> Attacker:
+        """A plain node with a key of its own."""
+        mallory = self.run(Attacker.join(self.identity(name), self._addresses))
+        self._attackers.append(mallory)
+        return mallory
+
+    async def leave(self, swarm: Swarm) -> None:
+        """End a peer before the others."""
+        self._swarms.remove(swarm)
+        await swarm.leave()
+
+    def close(self) -> None:
+        for swarm in self._swarms:
+            self.run(swarm.leave())
+        for attacker in self._attackers:
+            self.run(attacker.leave())
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        end_children()
+
+
+class Attacker:
+    """Speaks to the DHT and to streams directly; signs with its own key, or not at all."""
+
+    def __init__(self, me: Identity, p2p: P2P, node: DHTNode) -> None:
+        self.me, self.p2p, self.node = me, p2p, node
+
+    @classmethod
+    async def join(cls, me: Identity, addresses: list[str]) -> Attacker:
+        p2p = await P2P.create(
+            initial_peers=addresses,
+            host_maddrs=["/ip4/127.0.0.1/tcp/0"],
+            identity_path=str(me.path),
+            nat_port_map=False,
+            auto_nat=False,
+        )
+        return cls(me, p2p, await DHTNode.create(p2p=p2p, initial_peers=addresses))
+
+    async def leave(self) -> None:
+        await self.node.shutdown()
+        await self.p2p.shutdown()
+
+    async def store(self, victim: str, key: str, value: bytes, expires: float, owner: str) -> bool:
+        """Ask `victim` directly to store raw bytes under the owner's subkey; its answer."""
+        answer = await self.node.protocol.call_store(
+            PeerID.from_base58(victim),
+            [DHTID.generate(source=key)],
+            [value],
+            [expires],
+            subkeys=[owner],
+        )
+        return bool(answer and answer[0])
+
+    def keep(self, key: str, value: bytes, expires: float, owner: str) -> None:
+        """Hold raw bytes for those who ask this node."""
+        storage = self.node.protocol.storage
+        storage.store_subkey(DHTID.generate(source=key), owner, value, expires)
+
+    async def dial(
+        self, victim: str, name: str
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A raw stream, without a greeting."""
+        peer = PeerID.from_base58(victim)
+        _, reader, writer = await self.p2p.call_binary_stream_handler(peer, name)
+        return reader, writer
+
+
+def signed_value(me: Identity, record: Record, *, expires: float, **other: Any) -> bytes:
+    """A value as its owner stores it. `key`, `owner`, `payload`, `public_key`: something false."""
+    payload = other.get("payload", records.to_bytes(record))
+    packed = msgpack.packb(payload)
+    key = DHTID.generate(source=other.get("key", record.key)).to_bytes()
+    owner = msgpack.packb(other.get("owner", me.peer_id))
+    signature = me.sign(msgpack.packb([key, owner, packed, expires]))
+    public_key: bytes = other.get("public_key", me.public_key)
+    return bytes(packed + public_key + signature)
+
+
+def soon(seconds: float = 20.0) -> float:
+    """An expiration time."""
+    return time.time() + seconds
