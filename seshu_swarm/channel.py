@@ -20,6 +20,7 @@ from seshu_swarm.errors import (
     RefusalError,
     SeshuError,
     WireVersionError,
+    shown,
 )
 from seshu_swarm.frames import FrameKind
 from seshu_swarm.protocol import Hello, Kind, Message, Refusal, parse
@@ -85,8 +86,9 @@ class Channel:
 def _refused(channel: Channel, body: Any) -> RefusalError:
     name = body.get("name") if isinstance(body, dict) else None
     if not isinstance(name, str) or name not in Refusal.__members__:
-        raise ProtocolError(f"{channel} refused without a known name: {str(body)[:80]}")
-    detail = str(body.get("detail", ""))[:300]
+        raise ProtocolError(f"{channel} refused without a known name: {shown(name)}")
+    detail = body.get("detail", "")
+    detail = detail[:300] if isinstance(detail, str) else shown(detail)
     way_out = ""
     if name == Refusal.WIRE_VERSION_MISMATCH.name:
         way_out = "upgrade the older side: pip install --upgrade seshu-swarm"

@@ -85,7 +85,7 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name, shard in shards.items():
-            safetensors_torch.save_file(shard, partial / name, {"format": "pt"})
+            (partial / name).write_bytes(safetensors_torch.save(shard, {"format": "pt"}))
         for name, data in files.items():
             (partial / name).write_bytes(data)
         (partial / CARD).write_text(card, encoding="utf-8")

@@ -41,16 +41,9 @@ def main(
     # Read by OpenMP when torch is imported: threads that spin while they wait make a machine that
     # has other work to do ten times slower (measured: 411 against 7,250 tokens/s).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = with_default(sys.argv[1:] if arguments is None else arguments, default)
     names = {command.name for command in commands}
-    if (
-        default
-        and given
-        and given[0].startswith("-")
-        and given[0] not in ("-h", "--help", "--version")
-    ):
-        given.insert(0, default)
-    parser = _parser(program, commands, about)
+    parser = parser_of(program, commands, about)
     flags = vars(parser.parse_args(given))
     chosen = flags.pop("command", None)
     if chosen not in names:
@@ -66,7 +59,18 @@ def main(
         return EXIT_INTERRUPTED
 
 
-def _parser(program: str, commands: Sequence[Command], about: str) -> argparse.ArgumentParser:
+def with_default(given: Sequence[str], default: str | None) -> list[str]:
+    """The arguments, with the default command in front where flags come without a command."""
+    flags_alone = bool(given) and given[0].startswith("-")
+    if default and flags_alone and given[0] not in ("-h", "--help", "--version"):
+        return [default, *given]
+    return list(given)
+
+
+def parser_of(
+    program: str, commands: Sequence[Command], about: str = ""
+) -> argparse.ArgumentParser:
+    """The parser of a role's command line: one sub-command per command, its name in `command`."""
     parser = argparse.ArgumentParser(prog=program, description=about)
     parser.add_argument("--version", action="version", version=f"seshu-swarm {__version__}")
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")

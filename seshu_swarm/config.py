@@ -93,10 +93,11 @@ def load(config: type[Config], flags: Mapping[str, Any], toml: Path | None = Non
     """Defaults, then the TOML file, then the flags that were given. Raises UsageError."""
     values = _read_toml(config, toml) if toml else {}
     kinds = _kinds(config)
-    for name in kinds:
-        given = flags.get(name)
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        name, given = field.name, flags.get(field.name)
         if given is not None:
-            values[name] = _convert(given, *kinds[name], source=flag_of(name))
+            source = name.upper() if is_positional(field) else flag_of(name)
+            values[name] = _convert(given, *kinds[name], source=source)
     return config(**values)
 
 
@@ -139,6 +140,8 @@ def _convert(value: Any, kind: type, is_list: bool, *, source: str) -> Any:
             return value
         raise _wrong_type(value, kind, source)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _wrong_type(value, kind, source)
+    if kind is int and isinstance(value, float):
         raise _wrong_type(value, kind, source)
     try:
         return kind(value)

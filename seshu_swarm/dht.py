@@ -154,17 +154,14 @@ class Swarm:
     async def current_run(self, link: Link) -> Found[records.RunRecord] | None:
         """One look for the newest run record signed by the link's key."""
         found = await self.lookup([uids.run_key(self.run_id)], records.RunRecord)
-        own = [f for f in found if f.record.coordinator == link.fingerprint == self.key_of(f)]
+        # `signing` refuses a run record that names another key than the one that signed it.
+        own = [f for f in found if f.record.coordinator == link.fingerprint]
         return max(own, key=lambda f: f.record.sequence, default=None)
-
-    def key_of(self, found: Found[records.RunRecord]) -> str:
-        """Fingerprint of the key that signed a run record."""
-        return self._validator.fingerprint_of(found.owner)
 
     async def _no_run(self, link: Link) -> Exception:
         found = await self.lookup([uids.run_key(self.run_id)], records.RunRecord)
         if found:
-            keys = ", ".join(sorted({self.key_of(f) for f in found}))
+            keys = ", ".join(sorted({f.record.coordinator for f in found}))
             return FingerprintError(
                 f"run {link.run_id!r} is signed by key {keys}",
                 rule=f"the join link names key {link.fingerprint}",
@@ -199,7 +196,11 @@ class Swarm:
         except (P2PDaemonError, OSError, asyncio.IncompleteReadError) as error:
             raise PeerLostError(f"cannot reach peer …{peer_id[-6:]}: {error}") from None
         stream = Channel(reader, writer, peer_id)
-        await stream.send(Hello(run_id=self.run_id))
+        try:
+            await stream.send(Hello(run_id=self.run_id))
+        except PeerLostError:
+            stream.close()
+            raise
         return stream
 
 

@@ -143,6 +143,13 @@ class ProtocolError(PeerError):
     exit_code = 64
 
 
+def shown(value: object) -> str:
+    """A stranger's value inside a message: short, and never followed where it is nested."""
+    if isinstance(value, str | int | float | None):
+        return repr(value)[:80]
+    return type(value).__name__
+
+
 def from_os_error(error: OSError, what: str) -> SeshuError:
     """Translate what the operating system said while `what` was being written or read."""
     if error.errno in OUT_OF_ROOM:

@@ -61,8 +61,11 @@ def parse_manifest(data: bytes) -> Manifest:
         table = json.loads(data)
         files = {n: FileEntry(e["size_bytes"], e["sha256"]) for n, e in table["files"].items()}
         manifest = Manifest(table["kind"], files, table["about"])
+        is_canonical = manifest.to_bytes() == data
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PackageError(f"manifest is not readable: {error!r}") from None
+    if not is_canonical:
+        raise PackageError("manifest is not in canonical form", rule="one package, one digest")
     _check(manifest)
     return manifest
 
@@ -85,9 +88,14 @@ def _check(manifest: Manifest) -> None:
 def check_name(name: str) -> None:
     """Refuse names that could leave the package's folder."""
     path = PurePosixPath(name)
-    unsafe = path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name
+    # ASCII: what cannot be a file's name here, or is too long as bytes, must not reach the disk.
+    unsafe = path.is_absolute() or ".." in path.parts or "\\" in name or not _is_plain(name)
     if unsafe or name != str(path) or name in ("", ".", MANIFEST) or len(name) > 200:
         raise PackageError(f"file name {name!r}", rule="a plain relative path inside the package")
+
+
+def _is_plain(name: str) -> bool:
+    return name.isascii() and name.isprintable()
 
 
 def is_digest(text: object) -> bool:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from seshu_swarm import WIRE_VERSION, uids
-from seshu_swarm.errors import ProtocolError, WireVersionError
+from seshu_swarm.errors import ProtocolError, WireVersionError, shown
 
 MAX_RECORD_BYTES = 2_048
 LEASE_SECONDS = 30.0
@@ -204,18 +204,23 @@ def from_bytes(data: bytes) -> AnyRecord:
         raise ProtocolError(f"record is not msgpack: {error!r}") from None
     check_wire_version(table)
     try:
-        return _ANY.validate_python(_tuples(table))
+        return _ANY.validate_python({name: _flat(item) for name, item in table.items()})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ProtocolError(f"record is malformed at {where}: {first['msg']}") from None
 
 
-def _tuples(value: Any) -> Any:
-    """Lists become tuples: strict models hold tuples, msgpack knows only arrays."""
-    if isinstance(value, dict):
-        return {name: _tuples(item) for name, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _flat(item: Any) -> Any:
+    """Lists become tuples: strict models hold tuples, msgpack knows only arrays.
+
+    Nesting is refused before pydantic sees it: it would follow it to describe it.
+    """
+    if not isinstance(item, list | dict):
+        return item
+    if isinstance(item, dict) or any(isinstance(inner, list | dict) for inner in item):
+        raise ProtocolError("record holds nested values", rule="records are flat")
+    return tuple(item)
 
 
 def check_wire_version(table: Any) -> None:
@@ -223,7 +228,7 @@ def check_wire_version(table: Any) -> None:
     version = table.get("wire_version") if isinstance(table, dict) else None
     if version != WIRE_VERSION:
         raise WireVersionError(
-            f"WIRE_VERSION_MISMATCH: the other side speaks wire version {version!r}",
+            f"WIRE_VERSION_MISMATCH: the other side speaks wire version {shown(version)}",
             rule=f"this program speaks version {WIRE_VERSION}",
             way_out="upgrade the older side: pip install --upgrade seshu-swarm",
         )

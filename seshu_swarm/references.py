@@ -56,7 +56,7 @@ def parse(text: str) -> Reference:
     place, _, digest = rest.partition("#sha256=")
     if not is_digest(digest):
         raise UsageError(f"reference {text!r} pins no digest", rule=_WAY_OUT)
-    if scheme == "file" and place.startswith("/"):
+    if scheme == "file" and place.startswith("/") and place.isprintable():
         return Reference("file", place, digest)
     if scheme == "hf" and _HUB.fullmatch(place):
         return Reference("hf", place, digest)

@@ -2,14 +2,15 @@
 
 A stored value is the record, then the owner's public key, then the signature over (key, subkey,
 record, expiration). It is valid iff the subkey is the peer id of that key, the signature holds,
-the record parses, the record belongs under that key, and it does not live longer than its type
-may. Everything else, garbage included, is simply not valid: nothing raises.
+the record parses, the record belongs under that key, it does not live longer than its type may,
+and a run record names the key that signed it. Everything else, garbage included, is simply not valid: nothing raises.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import msgpack
@@ -17,7 +18,7 @@ from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import DHTRecord, RecordValidatorBase
 
 from seshu_swarm import records
-from seshu_swarm.errors import SeshuError, WireVersionError
+from seshu_swarm.errors import WireVersionError
 from seshu_swarm.identity import Identity, fingerprint_of, peer_id_of, verify
 
 logger = logging.getLogger(__name__)
@@ -52,18 +53,14 @@ class SignedRecordValidator(RecordValidatorBase):
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
         self._subkey = msgpack.packb(identity.peer_id)
-        self._seen: dict[tuple[bytes, bytes, bytes], bytes] = {}
-        self._fingerprints: dict[str, str] = {identity.peer_id: identity.fingerprint}
+        self._seen: OrderedDict[tuple[bytes, bytes], tuple[bytes, bytes]] = OrderedDict()
         self.foreign_versions = 0
-
-    def fingerprint_of(self, peer_id: str) -> str:
-        """Fingerprint of a peer's key, as far as a valid run record of it was seen; else ""."""
-        return self._fingerprints.get(peer_id, "")
 
     def sign_value(self, record: DHTRecord) -> bytes:
         if record.subkey != self._subkey:
             # Another owner's record can be stored again only as that owner signed it.
-            return bytes(self._seen.get((record.key, record.subkey, record.value), record.value))
+            payload, value = self._seen.get((record.key, record.subkey), (b"", b""))
+            return bytes(value if payload == record.value else record.value)
         signature = self._identity.sign(_signed_bytes(record, record.value))
         return bytes(record.value) + self._identity.public_key + signature
 
@@ -73,7 +70,8 @@ class SignedRecordValidator(RecordValidatorBase):
         except WireVersionError:
             self.foreign_versions += 1
             return False
-        except (SeshuError, ValueError, TypeError, msgpack.UnpackException) as error:
+        except Exception as error:
+            # Hostile bytes pass through foreign parsers here; hivemind must never see them raise.
             logger.debug("refused a record: %r", error)
             return False
 
@@ -88,12 +86,22 @@ class SignedRecordValidator(RecordValidatorBase):
         parsed = records.from_bytes(msgpack.unpackb(signed.payload))
         if DHTID.generate(source=parsed.key).to_bytes() != record.key:
             return False
-        if record.expiration_time > time.time() + parsed.ttl_seconds + ALLOWED_SKEW_SECONDS:
+        # Written so that NaN, which no clock ever passes, is refused too.
+        latest = time.time() + parsed.ttl_seconds + ALLOWED_SKEW_SECONDS
+        if not record.expiration_time <= latest:
             return False
-        if isinstance(parsed, records.RunRecord) and len(self._seen) < MAX_REMEMBERED:
-            self._seen[record.key, record.subkey, signed.payload] = record.value
-            self._fingerprints[msgpack.unpackb(record.subkey)] = fingerprint_of(signed.public_key)
+        if isinstance(parsed, records.RunRecord):
+            if parsed.coordinator != fingerprint_of(signed.public_key):
+                return False
+            self._remember(record, signed.payload)
         return True
+
+    def _remember(self, record: DHTRecord, payload: bytes) -> None:
+        """Keep an owner's newest run record as it was signed; the longest unseen one gives way."""
+        self._seen[record.key, record.subkey] = payload, record.value
+        self._seen.move_to_end((record.key, record.subkey))
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
 
     def strip_value(self, record: DHTRecord) -> bytes:
         return bytes(record.value[:-TRAILER_BYTES])

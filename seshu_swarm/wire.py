@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seshu_swarm.errors import ProtocolError
+from seshu_swarm.errors import ProtocolError, shown
 
 DTYPES = {"float32": np.dtype("<f4")}
 
@@ -29,13 +29,16 @@ def unpack_tensor(packed: Any, shape: Sequence[int | None]) -> torch.Tensor:
     found, data = packed["shape"], packed["data"]
     dtype = DTYPES.get(packed["dtype"]) if isinstance(packed["dtype"], str) else None
     if dtype is None or not isinstance(data, bytes) or not isinstance(found, list):
-        raise ProtocolError(f"tensor of dtype {packed['dtype']!r}", rule=f"one of {sorted(DTYPES)}")
+        raise ProtocolError(
+            f"tensor of dtype {shown(packed['dtype'])}", rule=f"one of {sorted(DTYPES)}"
+        )
     fits = len(found) == len(shape) and all(
         type(have) is int and have > 0 and want in (None, have)
         for have, want in zip(found, shape, strict=True)
     )
     if not fits:
-        raise ProtocolError(f"tensor of shape {found}", rule=f"expected {list(shape)}")
+        sizes = ", ".join(map(shown, found[:8]))
+        raise ProtocolError(f"tensor of shape [{sizes}]", rule=f"expected {list(shape)}")
     size = dtype.itemsize
     for have in found:
         size *= have

@@ -16,6 +16,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # hivemind 1.1.12 scripts a layer with torch.jit and finds its daemon by importlib.resources.path.
     config.addinivalue_line("filterwarnings", "ignore:.torch.jit.script. is dep:DeprecationWarning")
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:hivemind.*")
+    # Its daemon client forgets the control connection of a dial that failed.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <StreamWriter:ResourceWarning")
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,7 @@ class Loopback:
             self.run(swarm.leave())
         for attacker in self._attackers:
             self.run(attacker.leave())
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.run_until_complete(_cancel_the_rest())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
         end_children()
@@ -124,6 +121,13 @@ class Attacker:
         )
         return bool(answer and answer[0])
 
+    async def ask(self, victim: str, key: str) -> dict[str, tuple[bytes, float]]:
+        """What `victim` has under the key, as it lies there: owner → signed value, expiration."""
+        key_id = DHTID.generate(source=key)
+        answer = await self.node.protocol.call_find(PeerID.from_base58(victim), [key_id])
+        found = answer[key_id][0] if answer else None
+        return {o: tuple(entry) for o, entry in found.value.items()} if found else {}
+
     def keep(self, key: str, value: bytes, expires: float, owner: str) -> None:
         """Hold raw bytes for those who ask this node."""
         storage = self.node.protocol.storage
@@ -136,6 +140,14 @@ class Attacker:
         peer = PeerID.from_base58(victim)
         _, reader, writer = await self.p2p.call_binary_stream_handler(peer, name)
         return reader, writer
+
+
+async def _cancel_the_rest() -> None:
+    """Handlers that wait for a word, and hivemind's own tasks."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def signed_value(me: Identity, record: Record, *, expires: float, **other: Any) -> bytes:

@@ -57,7 +57,7 @@ class RemoteSession:
         self._swarm, self._revision, self._find = swarm, revision, find
         self._step_seconds = step_seconds
         self._wanted = Span(0, num_blocks)
-        self._session_id, self._epoch = secrets.token_hex(16), 0
+        self._session_id, self._epoch = secrets.token_hex(12), 0
         self._legs: list[Leg] = []
         self._lost: set[str] = set()
         self.recoveries: list[str] = []
@@ -155,7 +155,7 @@ class RemoteSession:
         try:
             await stream.send(
                 OpenSession(
-                    session_id=self._session_id,
+                    session_id=self._id_at(hop.span),
                     epoch=self._epoch,
                     revision=self._revision,
                     start=hop.span.start,
@@ -171,6 +171,10 @@ class RemoteSession:
             stream.close()
             raise
         return Leg(hop, stream)
+
+    def _id_at(self, span: Span) -> str:
+        # A peer may serve two parts of one chain: each part is a session of its own there.
+        return f"{self._session_id}{span.start:04x}{span.end:04x}"
 
     async def close(self) -> None:
         """End the session at every peer; failures do not matter any more."""

@@ -56,7 +56,7 @@ class PretrainConfig(RunFolderConfig):
 
     d_model: int = setting(128, "Width of the residual stream.")
     num_blocks: int = setting(4, "Number of Mamba blocks.")
-    batch_size: int = setting(16, "Sequences per step.")
+    batch_size: int = setting(8, "Sequences per step.")
     length: int = setting(256, "Bytes per sequence.")
     learning_rate: float = setting(4e-3, "Peak learning rate of AdamW.")
     max_steps: int = setting(20_000, "Most optimiser steps.")
@@ -79,6 +79,9 @@ class RunConfig(NetworkConfig):
     rounds: int | None = setting(None, "Stop holding rounds after this many; unset: go on.")
     max_rank: int = setting(64, "Largest LoRA rank that is taken.")
     score_calls: int = setting(24, "Most evaluations spent on choosing adapters in one round.")
+    min_gain: float = setting(
+        0.002, "Least gain, in bits per byte, for which an adapter is taken into a mixture."
+    )
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
 
 

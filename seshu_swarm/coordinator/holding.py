@@ -27,6 +27,7 @@ from seshu_swarm.coordinator.judging import FinalWord, Judge
 from seshu_swarm.coordinator.ledger import Ledger, Round
 from seshu_swarm.coordinator.rounds import ENDED, RoundState, Window
 from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.search import SelectionRule
 from seshu_swarm.coordinator.selecting import Selection
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import RoundError, SeshuError
@@ -169,7 +170,9 @@ class RoundHolder:
         with Bar("scoring blind") as bar:
             selection = judge.select(
                 languages,
-                budget=self._settings.score_calls,
+                rule=SelectionRule(
+                    budget=self._settings.score_calls, min_gain=self._settings.min_gain
+                ),
                 report=lambda fraction, text: bar.update(fraction, doing=text),
             )
         if selection.void:

@@ -64,7 +64,9 @@ class Judge:
             CONTROLS.duplicate: duplicate_control(first),
         }
 
-    def select(self, languages: Mapping[str, str], *, budget: int, report: Report) -> Selection:
+    def select(
+        self, languages: Mapping[str, str], *, rule: SelectionRule, report: Report
+    ) -> Selection:
         """Choose on the tuning split."""
         scorer = Scorer(self._model, self._splits.tuning, self._deltas)
         sketches = {i: sketch_of(adapter) for i, adapter in self._all().items()}
@@ -73,7 +75,7 @@ class Judge:
         def score(mixture: Mixture) -> TuningScore:
             nonlocal calls
             calls += 1
-            report(min(1.0, calls / budget), f"{calls} mixtures scored")
+            report(min(1.0, calls / rule.budget), f"{calls} mixtures scored")
             return scorer.tuning_score(mixture)
 
         return select(
@@ -82,7 +84,7 @@ class Judge:
             duplicates=find_duplicates(sketches),
             controls=CONTROLS,
             languages=languages,
-            rule=SelectionRule(budget=budget),
+            rule=rule,
         )
 
     def gate(self, mixture: Mixture, *, test_index: int) -> Verdict:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from typing import Any
-
-import torch
 
 from seshu_swarm import log
 from seshu_swarm.coordinator.config import PretrainConfig
@@ -20,13 +17,13 @@ from seshu_swarm.errors import EXIT_INTERRUPTED, UsageError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.packages import publish_folder
 from seshu_swarm.progress import Bar
+from seshu_swarm.schedule import Schedule
+from seshu_swarm.threads import set_threads
 
 
 def run(settings: PretrainConfig) -> int:
     folder = RunFolder.of(settings.state_dir)
     folder.must_exist()
-    if settings.max_threads:
-        torch.set_num_threads(settings.max_threads)
     with folder.hold():
         return _pretrain(settings, folder, Ledger(folder.ledger))
 
@@ -41,11 +38,14 @@ def _pretrain(settings: PretrainConfig, folder: RunFolder, ledger: Ledger) -> in
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
+    shape = MambaShape(d_model=settings.d_model, num_blocks=settings.num_blocks)
+    batch_size, length = settings.batch_size, settings.length
+    set_threads(settings.max_threads, shape, batch_size=batch_size, length=length)
     fresh = folder.packages / "pretraining"
     shutil.rmtree(fresh, ignore_errors=True)
     with Bar("pretraining") as bar:
         digest = pretrain(
-            MambaShape(d_model=settings.d_model, num_blocks=settings.num_blocks),
+            shape,
             _documents(folder),
             fresh,
             settings=_training(settings),
@@ -70,11 +70,11 @@ def _documents(folder: RunFolder) -> dict[str, list[Document]]:
 
 
 def _training(settings: PretrainConfig) -> PretrainSettings:
-    facts: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "length": settings.length,
-        "max_steps": settings.max_steps,
-        "max_seconds": settings.max_seconds,
-        "seed": settings.seed,
-    }
-    return PretrainSettings(**facts)
+    return PretrainSettings(
+        batch_size=settings.batch_size,
+        length=settings.length,
+        max_steps=settings.max_steps,
+        max_seconds=settings.max_seconds,
+        seed=settings.seed,
+        schedule=Schedule(learning_rate=settings.learning_rate),
+    )

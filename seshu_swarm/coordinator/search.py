@@ -121,22 +121,29 @@ class Search:
         return current.beats(without, by=self.rule.min_gain)
 
     def _backward(self, pool: Members) -> Trial:
-        """Eliminate from the mean of all, then search λ.
+        """From the mean of all: the dose that harms nobody, then elimination, then λ again.
 
-        Contributions measured inside a mixture that harms say little, so that such a pass is
-        repeated on what it left.
+        Contributions measured inside a mixture that harms say little; so harm is first met with
+        less of everything, and only then by leaving somebody out.
         """
         if not pool:
             return BASE
-        members, each = pool, 1 / len(pool)
+        members, each = pool, self._harmless_dose(pool)
         while members:
             fewer = self._eliminate(members, each)
-            start = self.weigh(members, each * len(members))
-            is_settled = start is None or start.excess == 0 or fewer == members
+            is_settled = fewer == members
             members = fewer
             if is_settled:
                 break
         return self._line_search(members, each)
+
+    def _harmless_dose(self, pool: Members) -> float:
+        """The weight of each, from the mean downwards, at which all together harm no language."""
+        for total in (1.0, *LAMS_BELOW_ONE):
+            trial = self.weigh(pool, total)
+            if trial is None or trial.excess == 0:
+                break
+        return total / len(pool)
 
     def _eliminate(self, members: Members, each: float) -> Members:
         """Measure each member by leaving it out, then drop from the worst on what adds nothing."""

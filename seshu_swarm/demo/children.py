@@ -79,9 +79,12 @@ class Child:
             raise self._failure(f"ended with exit code {self.process.returncode}")
 
     def _failure(self, what: str) -> SeshuError:
+        """What the child said last, with its own exit code."""
         lines = [x for x in self.log.read_text(errors="replace").splitlines() if x.strip()]
-        last = lines[-1][:300] if lines else "it wrote nothing"
-        return SeshuError(f"{self.name} {what}: {last}", way_out=f"its log: {self.log}")
+        last = lines[-1][:500].removeprefix("error: ") if lines else "it wrote nothing"
+        error = SeshuError(f"{self.name} {what}: {last}", way_out=f"its log: {self.log}")
+        error.exit_code = self.process.returncode or error.exit_code
+        return error
 
     def kill(self) -> None:
         """End the child and everything it started, at once."""

@@ -24,6 +24,7 @@ START_SECONDS = 60.0
 SLACK_SECONDS = 120.0
 SWITCH_SECONDS = 60.0
 SCORE_CALLS = 20
+MIN_GAIN = 0.004  # with thirty tuning rows a language, less than this is noise
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Story:
         arguments = ["run", *self._run_folder, *HERE, "--rounds", "1"]
         arguments += ["--close-after", str(len(self._donor_languages))]
         arguments += ["--round-seconds", str(self._settings.finetune_seconds + SLACK_SECONDS)]
-        arguments += ["--score-calls", str(SCORE_CALLS)]
+        arguments += ["--score-calls", str(SCORE_CALLS), "--min-gain", str(MIN_GAIN)]
         return await self._children.start("coordinator", COORDINATOR, arguments)
 
     async def _host(self, link: str) -> list[Child]:

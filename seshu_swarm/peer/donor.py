@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 
 import torch
 
@@ -20,7 +21,7 @@ from seshu_swarm.joining import Joined, join
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.guest import Guest, Limits
 from seshu_swarm.peer.handing_in import ask_verdict, hand_in, push
-from seshu_swarm.peer.rows import Dealt, own_rows, shard_rows
+from seshu_swarm.peer.rows import Dealt, own_rows, running_text, shard_rows
 from seshu_swarm.peer.tuning import tune
 from seshu_swarm.protocol import Verdict
 from seshu_swarm.records import RunRecord
@@ -93,11 +94,15 @@ class Donor:
         await self._await_verdict(tuned.digest, verdict)
 
     async def _rows(self, run: RunRecord) -> Dealt:
-        if self._settings.data:
-            if not self._settings.language:
-                raise UsageError("own rows need --language", way_out="for example --language hi")
-            return await asyncio.to_thread(own_rows, self._settings)
-        return await shard_rows(self._joined, run, self._settings.language)
+        if not self._settings.data:
+            dealt = await shard_rows(self._joined, run, self._settings.language)
+        elif self._settings.language:
+            dealt = await asyncio.to_thread(own_rows, self._settings)
+        else:
+            raise UsageError("own rows need --language", way_out="for example --language hi")
+        if self._settings.replay_share == 0:
+            return dealt
+        return replace(dealt, documents=await running_text(self._joined, run))
 
     async def _await_verdict(self, digest: str, verdict: Verdict | None) -> None:
         deadline = time.monotonic() + self._settings.wait_seconds

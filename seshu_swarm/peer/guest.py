@@ -88,11 +88,12 @@ def _hours(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     match = _HOURS.fullmatch(text.strip())
-    if not match or int(match[1]) > 23 or int(match[2]) > 24 or match[1] == match[2]:
+    hours = (int(match[1]), int(match[2])) if match else (0, 0)
+    if hours[0] == hours[1] or hours[0] > 23 or hours[1] > 24:
         raise UsageError(
             f"--only-hours {text!r} is not a range of hours", way_out="for example 22-6 or 9-17"
         )
-    return int(match[1]), int(match[2])
+    return hours
 
 
 def in_hours(hours: tuple[int, int], hour: int) -> bool:

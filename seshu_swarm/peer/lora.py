@@ -170,10 +170,17 @@ def _batches(
     if not (documents and settings.replay_share):
         return of_rows
     length = min(REPLAY_LENGTH, settings.batch_tokens)
-    sequences = pack_documents(tokeniser, documents, length, np.random.default_rng(settings.seed))
-    of_text = TextBatches(
-        {"": sequences}, batch_size=settings.batch_tokens // length, seed=settings.seed
-    )
+    languages = sorted({document.language for document in documents})
+    sequences = {
+        language: pack_documents(
+            tokeniser,
+            [document for document in documents if document.language == language],
+            length,
+            np.random.default_rng(settings.seed),
+        )
+        for language in languages
+    }
+    of_text = TextBatches(sequences, batch_size=settings.batch_tokens // length, seed=settings.seed)
     return interleaved(of_rows, of_text, settings.replay_share)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from seshu_swarm.data.catalogue import deal, read_shard, shards_of
+from seshu_swarm.data.catalogue import deal, read_pretrain_shard, read_shard, shards_of
 from seshu_swarm.data.own_rows import read_rows
-from seshu_swarm.data.text import Row
+from seshu_swarm.data.text import Document, Row
 from seshu_swarm.errors import DataError, UsageError
 from seshu_swarm.joining import Joined
+from seshu_swarm.packages import Manifest
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.records import RunRecord
 from seshu_swarm.references import Reference
@@ -21,11 +23,12 @@ from seshu_swarm.references import Reference
 
 @dataclass(frozen=True)
 class Dealt:
-    """Rows of one language and where they came from."""
+    """Rows of one language and where they came from; running text of the run's languages."""
 
     rows: Sequence[Row]
     language: str
     source: str
+    documents: Sequence[Document] = ()
 
 
 def own_rows(settings: FinetuneConfig) -> Dealt:
@@ -62,10 +65,53 @@ async def shard_rows(joined: Joined, run: RunRecord, language: str | None) -> De
             rule="a run may have no catalogue",
             way_out="bring your own rows: --data FILE --language hi",
         )
-    reference, folder = Reference.of_swarm(run.catalogue), joined.package_folder(run.catalogue)
-    manifest = await joined.store.fetch(reference, folder, [])
+    catalogue = await Catalogue.of(joined, run)
     # Without a wish, the language is dealt as the shard is.
-    language = language or deal(joined.swarm.peer_id, run.round_index, run.languages)
-    name = deal(joined.swarm.peer_id, run.round_index, shards_of(manifest, language))
-    await joined.store.fetch(reference, folder, [name])
-    return Dealt(read_shard(folder / name), language, name)
+    language = language or catalogue.deal(run.languages)
+    path = await catalogue.fetch(catalogue.deal(shards_of(catalogue.manifest, language)))
+    return Dealt(read_shard(path), language, path.name)
+
+
+async def running_text(joined: Joined, run: RunRecord) -> list[Document]:
+    """A shard of running text in each of the run's languages that has one, dealt as rows are.
+
+    Trained on beside the rows, it keeps an adapter from unlearning what the base can do: without
+    it, adapters of different languages harm one another when they are merged.
+    """
+    if run.catalogue is None:
+        return []
+    catalogue = await Catalogue.of(joined, run)
+    documents: list[Document] = []
+    for language in run.languages:
+        if names := catalogue.text_shards(language):
+            documents += read_pretrain_shard(await catalogue.fetch(catalogue.deal(names)))
+    return documents
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The run's catalogue as this peer sees it."""
+
+    joined: Joined
+    run: RunRecord
+    manifest: Manifest
+    folder: Path
+
+    @classmethod
+    async def of(cls, joined: Joined, run: RunRecord) -> Catalogue:
+        digest = run.catalogue or ""
+        folder = joined.package_folder(digest)
+        manifest = await joined.store.fetch(Reference.of_swarm(digest), folder, [])
+        return cls(joined, run, manifest, folder)
+
+    def deal(self, names: Sequence[str]) -> str:
+        return deal(self.joined.swarm.peer_id, self.run.round_index, names)
+
+    def text_shards(self, language: str) -> tuple[str, ...]:
+        prefix = f"pretrain-{language}-"
+        return tuple(sorted(name for name in self.manifest.files if name.startswith(prefix)))
+
+    async def fetch(self, name: str) -> Path:
+        reference = Reference.of_swarm(self.manifest.digest)
+        await self.joined.store.fetch(reference, self.folder, [name])
+        return self.folder / name

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from seshu_swarm import packages
 from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.errors import PackageError, SeshuError, from_os_error
+from seshu_swarm.errors import DigestError, PackageError, SeshuError, from_os_error
 from seshu_swarm.packages import MANIFEST, Manifest
 from seshu_swarm.protocol import (
     CHUNK_BYTES,
@@ -105,8 +105,6 @@ class Holder:
             manifest = packages.parse_manifest(offer.manifest)
         except PackageError as error:
             raise refusal(Refusal.MALFORMED, str(error)) from None
-        if manifest.to_bytes() != offer.manifest:
-            raise refusal(Refusal.MALFORMED, "the manifest is not in canonical form")
         if not self._policy.takes_adapters or manifest.kind != "adapter":
             raise refusal(Refusal.TOO_LARGE, "I take in no packages of this kind")
         size = manifest.size_bytes
@@ -129,6 +127,8 @@ class Holder:
                         raise refusal(Refusal.MALFORMED, f"{name} is longer than announced")
                     file.write(chunk.data)
             settle(partial, path, entry)
+        except DigestError as error:
+            raise refusal(Refusal.MALFORMED, error.what) from None
         except OSError as error:
             raise from_os_error(error, str(path)) from error
         except SeshuError:

@@ -1,5 +1,10 @@
 """`hf://`: packages as commits of a Hugging Face repository.
 
+Files are streamed into the target folder's own partial files: nothing passes through the user's
+Hugging Face cache, a broken transfer goes on where it stopped, and never more bytes are taken
+than the manifest names. The repository's owner is not trusted: the manifest must have the pinned
+digest and its sizes fit `max_bytes` before any file is fetched.
+
 huggingface_hub is imported where it is used: it reads HF_ENDPOINT and its other switches when it
 is imported, and the hosting path does without it.
 """
@@ -7,77 +12,226 @@ is imported, and the hosting path does without it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from pathlib import Path
 
 from seshu_swarm import packages
-from seshu_swarm.errors import PackageError, SeshuError
-from seshu_swarm.packages import MANIFEST, Manifest
+from seshu_swarm.errors import (
+    DigestError,
+    PackageError,
+    PeerLostError,
+    SeshuError,
+    from_os_error,
+)
+from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from seshu_swarm.references import Reference
 from seshu_swarm.stores.base import missing, partial_of, settle
 
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 30.0
+ATTEMPTS = 3
+PAUSE_SECONDS = 0.5
+# As much as a holder takes in: what strangers refer us to on the Hub are adapters.
+MAX_FETCH_BYTES = 64 << 20
+# The manifest does not name the model card, so that it may be amended; the Hub shows it.
+CARD = "README.md"
+
 
 class HubStore:
-    """Pushes to `repository` (OWNER/NAME); fetches any commit that a reference names."""
+    """Pushes to `repository` (OWNER/NAME); fetches any commit that a reference names.
 
-    def __init__(self, repository: str = "", token: str | None = None) -> None:
+    `max_bytes` bounds what one fetch may take. `seconds` is how long the Hub may be silent.
+    """
+
+    def __init__(
+        self,
+        repository: str = "",
+        token: str | None = None,
+        *,
+        max_bytes: int = MAX_FETCH_BYTES,
+        seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._repository, self._token = repository, token
+        self._max_bytes, self._seconds = max_bytes, seconds
 
     async def fetch(
         self, reference: Reference, into: Path, names: Iterable[str] | None = None
     ) -> Manifest:
-        return await asyncio.to_thread(self._fetch, reference, into, names)
+        """Bring the named files (all by default) into `into`.
 
-    async def push(self, folder: Path, digest: str) -> Reference:
-        packages.verify(folder, digest)
-        return await asyncio.to_thread(self._push, folder, digest)
-
-    def _fetch(self, reference: Reference, into: Path, names: Iterable[str] | None) -> Manifest:
-        source = self._download(reference, [MANIFEST])
-        manifest = packages.read_manifest(source, reference.digest)
-        into.mkdir(parents=True, exist_ok=True)
+        Raises DigestError, PackageError (the Hub says no, or too large), PeerLostError (the Hub
+        cannot be reached; what was received is kept), DiskFullError, ResourceError.
+        """
+        manifest = await self._manifest(reference, into)
         wanted = missing(into, manifest, names)
-        source = self._download(reference, wanted)
+        self._admit(reference, sum(manifest.files[name].size_bytes for name in wanted))
         for name in wanted:
-            partial = partial_of(into / name)
-            partial.write_bytes((source / name).read_bytes())
-            settle(partial, into / name, manifest.files[name])
+            await self._file(reference, into / name, name, manifest.files[name])
         packages.write_whole(into / MANIFEST, manifest.to_bytes())
         return manifest
 
-    def _download(self, reference: Reference, names: list[str]) -> Path:
-        from huggingface_hub import snapshot_download
+    async def _manifest(self, reference: Reference, into: Path) -> Manifest:
+        if (into / MANIFEST).is_file():
+            return packages.read_manifest(into, reference.digest)
+        data = b""
+        answer = self._answer(reference, MANIFEST, offset=0, limit=MAX_MANIFEST_BYTES)
+        async with aclosing(answer) as chunks:
+            async for chunk in chunks:
+                data += chunk
+        found = hashlib.sha256(data).hexdigest()
+        if found != reference.digest:
+            raise DigestError(
+                f"{MANIFEST} at {reference.place} has digest {found}",
+                rule=f"{reference.digest} was announced",
+            )
+        return packages.parse_manifest(data)
+
+    def _admit(self, reference: Reference, size: int) -> None:
+        if size > self._max_bytes:
+            raise PackageError(
+                f"{reference} asks for {size} bytes",
+                rule=f"at most {self._max_bytes} bytes are fetched from the Hub at once",
+                way_out="publish a smaller package, or fetch its files a few at a time",
+            )
+
+    async def _file(self, reference: Reference, path: Path, name: str, entry: FileEntry) -> None:
+        """Resume what lies in the partial file; take a broken transfer up again."""
+        partial = partial_of(path)
+        for attempt in range(1, ATTEMPTS + 1):
+            is_resumed = partial.exists()
+            try:
+                await self._append(reference, partial, name, entry)
+                settle(partial, path, entry)
+                return
+            except (PeerLostError, DigestError) as error:
+                # Wrong bytes may be left from an earlier transfer, unless all of them are new.
+                is_final = isinstance(error, DigestError) and not is_resumed
+                if is_final or attempt == ATTEMPTS:
+                    raise
+                logger.debug("fetching %s, attempt %d: %s", name, attempt, error)
+            except OSError as error:
+                raise from_os_error(error, str(path)) from error
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _append(
+        self, reference: Reference, partial: Path, name: str, entry: FileEntry
+    ) -> None:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("ab") as file:
+            if file.tell() >= entry.size_bytes:
+                # Whole already, or not of this file: settling tells.
+                return
+            answer = self._answer(reference, name, offset=file.tell(), limit=entry.size_bytes)
+            try:
+                async with aclosing(answer) as chunks:
+                    async for chunk in chunks:
+                        file.write(chunk)
+            except DigestError:
+                partial.unlink()
+                raise
+
+    async def _answer(
+        self, reference: Reference, name: str, *, offset: int, limit: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Bytes of a file from `offset` on; DigestError when it goes on past `limit` bytes."""
+        from huggingface_hub import get_async_session, hf_hub_url
+
+        # Documented there, but not exported in the way that mypy wants.
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]
+            build_hf_headers,
+            hf_raise_for_status,
+        )
 
         repository, commit = reference.repository
         try:
-            found = snapshot_download(
-                repository, revision=commit, allow_patterns=names, token=self._token
-            )
+            url = hf_hub_url(repository, name, revision=commit)
+            headers = build_hf_headers(token=self._token)
+            # Compressed bytes have other offsets.
+            headers["Accept-Encoding"] = "identity"
+            if offset:
+                headers["Range"] = f"bytes={offset}-"
+            async with (
+                get_async_session() as client,
+                client.stream("GET", url, headers=headers, timeout=self._seconds) as response,
+            ):
+                hf_raise_for_status(response)
+                # 206: from the offset on; 200: the Range was ignored, all of it comes.
+                position = offset if response.status_code == 206 else 0
+                async for data in response.aiter_bytes():
+                    position += len(data)
+                    if position > limit:
+                        raise DigestError(
+                            f"{name} at {reference.place} goes on past {limit} bytes",
+                            rule="no file is longer than was announced",
+                        )
+                    fresh = min(len(data), position - offset)
+                    if fresh > 0:
+                        yield data[-fresh:]
+        except SeshuError:
+            raise
         except Exception as error:
-            raise _hub_error(error, f"fetch {reference}") from error
-        return Path(found)
+            raise _hub_error(error, f"give {name} of {reference.place}") from error
 
-    def _push(self, folder: Path, digest: str) -> Reference:
-        from huggingface_hub import HfApi
+    async def push(self, folder: Path, digest: str) -> Reference:
+        """Publish a whole package as one commit. Raises PackageError, PeerLostError."""
+        manifest = packages.verify(folder, digest)
+        names = [MANIFEST, *manifest.files]
+        if CARD not in manifest.files and (folder / CARD).is_file():
+            names.append(CARD)
+        return await asyncio.to_thread(self._push, folder, digest, names)
 
+    def _push(self, folder: Path, digest: str, names: list[str]) -> Reference:
+        from huggingface_hub import CommitOperationAdd, HfApi, get_session
+
+        # Its own default is to wait for ever.
+        get_session().timeout = self._seconds
         api = HfApi(token=self._token)
         try:
             api.create_repo(self._repository, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=self._repository,
-                folder_path=folder,
+            # Not upload_folder: that takes whatever lies there, and in several commits.
+            commit = api.create_commit(
+                self._repository,
+                [CommitOperationAdd(name, folder / name) for name in names],
                 commit_message=f"Publish {digest[:12]}",
             )
         except Exception as error:
-            raise _hub_error(error, f"push to {self._repository}") from error
+            raise _hub_error(error, f"take a push to {self._repository!r}") from error
         return Reference("hf", f"{self._repository}@{commit.oid}", digest)
 
 
 def _hub_error(error: Exception, what: str) -> SeshuError:
-    # huggingface_hub raises its own tree, httpx's and OSError; to a person they are one thing.
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """PackageError where the Hub said no; PeerLostError where it was not heard, or too busy.
+
+    huggingface_hub raises its own tree, its HTTP library's and OSError; which HTTP library it is
+    depends on its version.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        status, said = error.response.status_code, error.server_message or str(error)
+        if status < 500 and status != 429:
+            return _refused(f"HTTP {status}, {_line(said)}", what)
+    elif isinstance(error, ValueError):
+        return _refused(_line(str(error)), what)
+    said = f"{type(error).__name__} {_line(str(error))}".strip()
+    return PeerLostError(
+        f"the Hub did not {what}: {said}",
+        rule="it must be reachable, and answer in time",
+        way_out="try again later; or use --store swarm, which does without the Hub",
+    )
+
+
+def _refused(said: str, what: str) -> PackageError:
     return PackageError(
-        f"the Hub would not {what}: {first_line[:200]}",
+        f"the Hub would not {what}: {said}",
         rule="a token with write access is needed to push, none to fetch public repositories",
         way_out="run `hf auth login`, or use --store swarm, which needs no account",
     )
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:200]

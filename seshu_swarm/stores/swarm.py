@@ -22,7 +22,7 @@ from seshu_swarm.errors import (
     ProtocolError,
     from_os_error,
 )
-from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from seshu_swarm.protocol import (
     BLOBS,
     CHUNK_BYTES,
@@ -115,8 +115,27 @@ class SwarmStore:
         entry, partial = manifest.files[name], partial_of(path)
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
-            offset = partial.stat().st_size if partial.exists() else 0
-            stream = await self._ask(peer, digest, name, offset)
+            resumed_bytes = partial.stat().st_size if partial.exists() else 0
+            await self._append(peer, digest, name, partial, entry)
+            settle(partial, path, entry)
+        except (ProtocolError, DigestError):
+            partial.unlink(missing_ok=True)
+            if resumed_bytes == 0:
+                raise
+            # What another peer gave before may be what is wrong: once more, from the start.
+            await self._fetch_file(peer, digest, path, name, manifest)
+        except OSError as error:
+            raise from_os_error(error, str(path)) from error
+
+    async def _append(
+        self, peer: str, digest: str, name: str, partial: Path, entry: FileEntry
+    ) -> None:
+        """Go on with a partial file where it stops."""
+        offset = partial.stat().st_size if partial.exists() else 0
+        if offset > entry.size_bytes:
+            raise DigestError(f"{partial} is longer than {entry.size_bytes} bytes")
+        stream = await self._ask(peer, digest, name, offset)
+        try:
             with partial.open("ab") as file:
                 while chunk := await stream.receive_or_end(
                     Chunk, seconds=CHUNK_SECONDS, what=f"{name} of {digest[:12]}"
@@ -125,13 +144,8 @@ class SwarmStore:
                     if offset > entry.size_bytes:
                         raise ProtocolError(f"{name} is longer than {entry.size_bytes} bytes")
                     file.write(chunk.data)
+        finally:
             stream.close()
-            settle(partial, path, entry)
-        except ProtocolError:
-            partial.unlink(missing_ok=True)
-            raise
-        except OSError as error:
-            raise from_os_error(error, str(path)) from error
 
     async def _ask(self, peer: str, digest: str, name: str, offset: int) -> Channel:
         stream = await self._swarm.open(peer, BLOBS)

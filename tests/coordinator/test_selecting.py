@@ -197,12 +197,28 @@ def test_other_methods_are_tried_on_the_winner() -> None:
     assert len(selection.chosen) == 3
 
 
+def test_harm_is_met_with_a_smaller_dose_before_anybody_is_left_out() -> None:
+    """Three specialists that get into one another's way only when merged at full strength."""
+
+    def score(mixture: Mixture) -> TuningScore:
+        shares = dict(mixture.shares)
+        gain = {
+            name: 0.1 * mixture.lam * shares.get(f"a-{name}", 0.0) for name in ("hi", "ta", "bn")
+        }
+        crowding = max(0.0, mixture.lam - 0.6) * 0.05
+        return TuningScore(gain, dict.fromkeys(gain, crowding))
+
+    selection = select(score, ["a-hi", "a-ta", "a-bn"], duplicates={})
+    assert len(selection.chosen) == 3 and selection.lam == pytest.approx(0.5)
+    assert all(reason.accepted for reason in selection.reasons.values())
+
+
 def test_score_calls_stay_few() -> None:
     world = World(specialists(), noise={"noisy": 0.5})
     run(world)
-    # Mean, four left out, three again (the noise harmed), totals of 1, 2 and 3, four alone,
-    # three of the forward path, two controls.
-    assert len(world.calls) == 20
+    # Mean and its half (the noise harmed), four left out, three again, totals of 1, 2 and 3, four
+    # alone, three of the forward path, two controls.
+    assert len(world.calls) == 21
     assert len(set(world.calls)) == len(world.calls)
 
 

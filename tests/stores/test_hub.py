@@ -1,0 +1,412 @@
+"""HubStore against a small Hub on 127.0.0.1, in a child process: huggingface_hub reads its
+environment when it is imported.
+
+Run as a program, this file is that child: one JSON call per line in, one JSON answer per line
+out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seshu_swarm import packages, references
+from seshu_swarm.errors import SeshuError, UsageError
+from seshu_swarm.packages import MANIFEST
+from seshu_swarm.stores.hub import ATTEMPTS, HubStore
+from tests.stores.hub_server import TOKEN, HubServer
+
+pytestmark = pytest.mark.swarm
+
+REPOSITORY = "donor/adapter"
+SMALL = {"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"weights" * 5000}
+CARD = b"---\nlicence: apache-2.0\n---\nA card.\n"
+DEADLINE_SECONDS = 20.0
+# huggingface_hub 2.4 uploads large files with an argument that its HTTP library deprecates.
+WARNINGS = ("-W", "error", "-W", "ignore:Use 'content=:DeprecationWarning")
+
+Answer = dict[str, Any]
+
+
+class Child:
+    """A process with HubStore and an environment of its own. `cache` is its HF_HOME."""
+
+    def __init__(self, endpoint: str, folder: Path) -> None:
+        self.cache = folder / "hf_home"
+        ours = {"HF_ENDPOINT": endpoint, "HF_HOME": str(self.cache)}
+        switches = ("DISABLE_XET", "DISABLE_TELEMETRY", "DISABLE_PROGRESS_BARS")
+        ours |= {f"HF_HUB_{name}": "1" for name in switches}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+        proxies = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+        self._process = subprocess.Popen(
+            [sys.executable, *WARNINGS, "-m", "tests.stores.test_hub"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            env=kept | ours | proxies,
+            text=True,
+        )
+
+    def call(self, what: str, **arguments: Any) -> Answer:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"what": what, **arguments}) + "\n")
+        self._process.stdin.flush()
+        answer: Answer = json.loads(self._process.stdout.readline())
+        return answer
+
+    def push(self, folder: Path, digest: str, token: str | None = TOKEN, **more: Any) -> Answer:
+        return self.call("push", folder=str(folder), digest=digest, token=token, **more)
+
+    def fetch(self, reference: str, into: Path, **more: Any) -> Answer:
+        return self.call("fetch", reference=reference, into=str(into), **more)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(DEADLINE_SECONDS)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubServer, Child]]:
+    folder = tmp_path_factory.mktemp("hub")
+    server = HubServer(folder / "server")
+    child = Child(server.url, folder)
+    yield server, child
+    child.close()
+    server.close()
+
+
+@pytest.fixture
+def hub(served: tuple[HubServer, Child]) -> HubServer:
+    served[0].forget()
+    return served[0]
+
+
+@pytest.fixture
+def child(served: tuple[HubServer, Child]) -> Child:
+    return served[1]
+
+
+def make_package(folder: Path, files: dict[str, bytes]) -> str:
+    """A sealed package with a card beside it; its digest."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    (folder / "README.md").write_bytes(CARD)
+    return packages.seal(folder, "adapter", files, {})
+
+
+def pushed(child: Child, folder: Path, files: dict[str, bytes]) -> str:
+    answer = child.push(folder, make_package(folder, files))
+    assert "error" not in answer, answer
+    return str(answer["reference"])
+
+
+def names_in(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def size_of(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def random_bytes(size: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def test_a_pushed_package_comes_back_byte_for_byte(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    digest = make_package(tmp_path / "own", SMALL)
+    (tmp_path / "own" / "notes.txt").write_text("not of the package")
+    reference = child.push(tmp_path / "own", digest)["reference"]
+    commit = hub.repositories[REPOSITORY].head
+    assert references.parse(reference).repository == (REPOSITORY, commit)
+    assert set(hub.repositories[REPOSITORY].commits[commit]) == {
+        ".gitattributes",
+        "README.md",
+        MANIFEST,
+        *SMALL,
+    }
+    assert child.fetch(reference, tmp_path / "copy")["digest"] == digest
+    packages.verify(tmp_path / "copy", digest)
+    assert names_in(tmp_path / "copy") == {MANIFEST, *SMALL}
+    for name, data in SMALL.items():
+        assert (tmp_path / "copy" / name).read_bytes() == data
+
+
+def test_stock_tools_read_what_was_pushed(hub: HubServer, child: Child, tmp_path: Path) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.heard.clear()
+    found = child.call("snapshot", reference=reference, into=str(tmp_path / "copy"))["folder"]
+    for name, data in {**SMALL, "README.md": CARD}.items():
+        assert (Path(found) / name).read_bytes() == data
+    # Five entries, two a page.
+    assert sum("/tree/" in h.path for h in hub.heard) == 3
+
+
+def test_only_the_named_files_are_downloaded(hub: HubServer, child: Child, tmp_path: Path) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.forget()
+    into = tmp_path / "copy"
+    child.fetch(reference, into, names=["adapter_config.json"])
+    assert hub.downloads() == [(MANIFEST, 0), ("adapter_config.json", 0)]
+    assert names_in(into) == {MANIFEST, "adapter_config.json"}
+    child.fetch(reference, into)
+    assert hub.downloads()[2:] == [("adapter_model.safetensors", 0)]
+
+
+def test_pushing_the_same_package_again_gives_the_same_reference(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    digest = make_package(tmp_path / "own", SMALL)
+    first = child.push(tmp_path / "own", digest)["reference"]
+    assert child.push(tmp_path / "own", digest)["reference"] == first
+    other = pushed(child, tmp_path / "other", {"adapter_config.json": b"{}"})
+    assert other != first
+    # The older commit is still what it was.
+    child.fetch(first, tmp_path / "copy")
+    assert (tmp_path / "copy" / "adapter_config.json").read_bytes() == b'{"r": 8}'
+
+
+def test_a_large_file_goes_by_lfs_and_leaves_no_second_copy(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    weights = random_bytes(12 << 20, seed=1)
+    reference = pushed(child, tmp_path / "own", {"adapter_model.safetensors": weights})
+    blob = hub.repositories[REPOSITORY].tree("main")
+    assert blob is not None and blob["adapter_model.safetensors"].is_lfs
+    assert [h.path for h in hub.heard if h.method == "PUT"] == [
+        f"/lfs/{hashlib.sha256(weights).hexdigest()}"
+    ]
+    hub.heard.clear()
+    child.fetch(reference, tmp_path / "copy", token=TOKEN)
+    assert (tmp_path / "copy" / "adapter_model.safetensors").read_bytes() == weights
+    assert size_of(tmp_path / "copy") < len(weights) + 4096
+    assert size_of(child.cache) < 4096
+    # The token goes to the Hub, not on to the other origin that a redirect names.
+    tokens = {h.path.startswith("/cdn/"): h.has_token for h in hub.heard}
+    assert tokens == {False: True, True: False}
+
+
+def test_a_branch_is_no_reference() -> None:
+    with pytest.raises(UsageError, match="a commit of 40 hex digits"):
+        references.parse(f"hf://{REPOSITORY}@main#sha256={'0' * 64}")
+
+
+@pytest.mark.parametrize(
+    ("served_bytes", "said"),
+    [
+        (b"WEIGHTS" * 5000, "arrived with SHA-256"),
+        (b"weights" * 4999, "arrived with SHA-256"),
+        (b"weights" * 500_000, "goes on past 35000 bytes"),
+    ],
+    ids=["changed", "shorter", "longer"],
+)
+def test_other_bytes_are_refused_and_not_kept(
+    hub: HubServer, child: Child, tmp_path: Path, served_bytes: bytes, said: str
+) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.faults.other_bytes["adapter_model.safetensors"] = served_bytes
+    answer = child.fetch(reference, tmp_path / "copy")
+    assert answer["error"] == "DigestError" and said in answer["text"], answer
+    assert names_in(tmp_path / "copy") == {"adapter_config.json"}
+    hub.forget()
+    child.fetch(reference, tmp_path / "copy")
+    packages.verify(tmp_path / "copy", references.parse(reference).digest)
+
+
+def test_another_manifest_is_refused_before_any_file(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.forget()
+    endless = b" " * (packages.MAX_MANIFEST_BYTES + 1)
+    for data, said in ((b"{}", "was announced"), (endless, "goes on past 1048576 bytes")):
+        hub.faults.other_bytes[MANIFEST] = data
+        answer = child.fetch(reference, tmp_path / "copy")
+        assert answer["error"] == "DigestError" and said in answer["text"], answer
+    assert {name for name, _ in hub.downloads()} == {MANIFEST}
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_package_above_the_limit_is_refused_before_any_file(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.forget()
+    size = sum(map(len, SMALL.values()))
+    answer = child.fetch(reference, tmp_path / "copy", max_bytes=size - 1)
+    assert answer["error"] == "PackageError"
+    assert f"{size} bytes" in answer["text"] and f"at most {size - 1}" in answer["text"]
+    assert hub.downloads() == [(MANIFEST, 0)]
+    assert "error" not in child.fetch(reference, tmp_path / "copy", max_bytes=size)
+
+
+def test_a_manifest_that_is_no_package_is_refused_though_it_is_pinned(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    manifest = b'{"kind": "adapter", "files": {"../out": {}}, "about": {}}'
+    commit = hub.add("donor/byhand", {MANIFEST: manifest})
+    digest = hashlib.sha256(manifest).hexdigest()
+    answer = child.fetch(f"hf://donor/byhand@{commit}#sha256={digest}", tmp_path / "copy")
+    assert answer["error"] == "PackageError", answer
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("token", [None, "hf_wrong"])
+def test_a_push_without_a_good_token_names_the_way_out(
+    hub: HubServer, child: Child, tmp_path: Path, token: str | None
+) -> None:
+    digest = make_package(tmp_path / "own", SMALL)
+    answer = child.push(tmp_path / "own", digest, token)
+    assert answer["error"] == "PackageError"
+    assert "HTTP 401, Invalid username or password." in answer["text"]
+    assert "hf auth login" in answer["text"] and "--store swarm" in answer["text"]
+    assert "\n" not in answer["text"]
+
+
+@pytest.mark.parametrize("place", [f"nobody/nothing@{'0' * 40}", f"../..@{'0' * 40}"])
+def test_a_repository_that_is_not_there(
+    hub: HubServer, child: Child, tmp_path: Path, place: str
+) -> None:
+    answer = child.fetch(f"hf://{place}#sha256={'0' * 64}", tmp_path / "copy")
+    assert answer["error"] == "PackageError", answer
+    assert not (tmp_path / "copy").exists()
+
+
+def test_an_unreachable_hub_is_an_error_in_time(tmp_path: Path, free_port: int) -> None:
+    digest = make_package(tmp_path / "own", SMALL)
+    lonely = Child(f"http://127.0.0.1:{free_port}", tmp_path)
+    try:
+        fetched = lonely.fetch(f"hf://{REPOSITORY}@{'0' * 40}#sha256={digest}", tmp_path / "copy")
+        sent = lonely.push(tmp_path / "own", digest)
+    finally:
+        lonely.close()
+    for answer in (fetched, sent):
+        assert answer["error"] == "PeerLostError", answer
+        assert "ConnectError" in answer["text"] and "try again later" in answer["text"]
+        assert answer["seconds"] < DEADLINE_SECONDS / 4
+
+
+def test_a_silent_hub_is_an_error_in_time(hub: HubServer, child: Child, tmp_path: Path) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.faults.silent_seconds = 5.0
+    fetched = child.fetch(reference, tmp_path / "copy", seconds=0.2)
+    sent = child.push(tmp_path / "own", references.parse(reference).digest, seconds=0.2)
+    for answer in (fetched, sent):
+        assert answer["error"] == "PeerLostError", answer
+        assert "ReadTimeout" in answer["text"]
+        assert answer["seconds"] < 2.0
+
+
+def test_a_hub_in_trouble_is_asked_again_later(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.faults.status = 503
+    answer = child.fetch(reference, tmp_path / "copy")
+    assert answer["error"] == "PeerLostError" and "503" in answer["text"]
+
+
+def test_a_broken_download_goes_on_where_it_stopped(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    weights = random_bytes(2 << 20, seed=2)
+    reference = pushed(child, tmp_path / "own", {"w.safetensors": weights})
+    hub.forget()
+    hub.faults.cut_after["w.safetensors"] = 700_000
+    hub.faults.cuts_left = 1
+    assert "error" not in child.fetch(reference, tmp_path / "copy")
+    assert hub.downloads() == [(MANIFEST, 0), ("w.safetensors", 0), ("w.safetensors", 700_000)]
+    assert (tmp_path / "copy" / "w.safetensors").read_bytes() == weights
+
+
+def test_what_was_received_outlives_a_lost_fetch(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    weights = random_bytes(2 << 20, seed=3)
+    reference = pushed(child, tmp_path / "own", {"w.safetensors": weights})
+    hub.forget()
+    hub.faults.cut_after["w.safetensors"] = 300_000
+    hub.faults.cuts_left = ATTEMPTS
+    assert child.fetch(reference, tmp_path / "copy")["error"] == "PeerLostError"
+    kept = ATTEMPTS * 300_000
+    assert (tmp_path / "copy" / "w.safetensors.partial").stat().st_size == kept
+    assert names_in(tmp_path / "copy") == {"w.safetensors.partial"}
+    hub.heard.clear()
+    assert "error" not in child.fetch(reference, tmp_path / "copy")
+    assert hub.downloads() == [(MANIFEST, 0), ("w.safetensors", kept)]
+    assert (tmp_path / "copy" / "w.safetensors").read_bytes() == weights
+
+
+def test_a_server_that_ignores_ranges_does_no_harm(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    weights = random_bytes(1 << 20, seed=4)
+    reference = pushed(child, tmp_path / "own", {"w.safetensors": weights})
+    hub.faults.ignores_ranges = True
+    hub.faults.cut_after["w.safetensors"] = 300_001
+    # The last attempt must do with what the first one left, or there is no further one.
+    hub.faults.cuts_left = ATTEMPTS - 1
+    assert "error" not in child.fetch(reference, tmp_path / "copy")
+    assert (tmp_path / "copy" / "w.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("stale", [b"another file", b"x" * (2 << 20)], ids=["short", "long"])
+def test_stale_bytes_of_an_earlier_transfer_are_replaced(
+    hub: HubServer, child: Child, tmp_path: Path, stale: bytes
+) -> None:
+    weights = random_bytes(1 << 20, seed=5)
+    reference = pushed(child, tmp_path / "own", {"sub/w.safetensors": weights, "empty.txt": b""})
+    (tmp_path / "copy" / "sub").mkdir(parents=True)
+    (tmp_path / "copy" / "sub" / "w.safetensors.partial").write_bytes(stale)
+    assert "error" not in child.fetch(reference, tmp_path / "copy")
+    packages.verify(tmp_path / "copy", references.parse(reference).digest)
+    assert names_in(tmp_path / "copy") == {MANIFEST, "sub/w.safetensors", "empty.txt"}
+
+
+async def _answer(call: dict[str, Any]) -> Answer:
+    store = HubStore(
+        REPOSITORY,
+        call.get("token"),
+        **{key: call[key] for key in ("max_bytes", "seconds") if key in call},
+    )
+    if call["what"] == "push":
+        return {"reference": str(await store.push(Path(call["folder"]), call["digest"]))}
+    reference = references.parse(call["reference"])
+    if call["what"] == "snapshot":
+        from huggingface_hub import snapshot_download
+
+        repository, commit = reference.repository
+        cache = call["into"]
+        return {"folder": snapshot_download(repository, revision=commit, cache_dir=cache)}
+    manifest = await store.fetch(reference, Path(call["into"]), call.get("names"))
+    return {"digest": manifest.digest}
+
+
+def _serve_calls() -> None:
+    for line in sys.stdin:
+        began = time.monotonic()
+        try:
+            answer = asyncio.run(_answer(json.loads(line)))
+        except SeshuError as error:
+            answer = {"error": type(error).__name__, "text": str(error)}
+        answer["seconds"] = time.monotonic() - began
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    _serve_calls()
