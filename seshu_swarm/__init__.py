@@ -2,18 +2,24 @@
 
 The top level is the core and knows no role:
 
-    errors      the exception tree and the exit codes        config      settings: dataclass, TOML, flags
-    spans       intervals of blocks, coverage (pure)         uids        keys of the DHT (pure)
-    records     what is kept in the DHT (pure)               signing     who may write a record
-    identity    one RSA key: peer id and record owner        link        the join link
-    frames      bytes on a stream, with limits               protocol    messages and refusals (pure)
-    dht, node   this peer in the swarm                       packages    folders pinned by one digest
-    references  where a package lies                         stores/     file, swarm, Hub
-    checkpoints a revision on disk                           training    the loop both roles train with
-    guest       limits of a donor's machine                  reports     the JSON report of a command
+    errors       the exception tree, exit codes        config       settings: dataclass, TOML, flags
+    cli          one shape for every command line      log          what a role says, as text or JSON
+    running      one loop, one stop, no child left     progress     progress of long work
+    spans        intervals of blocks (pure)            uids         keys of the DHT (pure)
+    records      what is kept in the DHT (pure)        signing      who may write a record
+    identity     one RSA key: peer id and owner        link         the join link (pure)
+    dht          this peer in the swarm                joining      into the swarm by a link
+    frames       bytes on a stream, with limits        channel      a conversation over a stream
+    protocol     messages and refusals (pure)          wire         tensors to bytes and back
+    packages     folders pinned by one digest          references   where a package lies (pure)
+    checkpoints  a revision on disk                    reports      the JSON report of a command
+    training     the loop both roles train with        schedule     learning rate and budget (pure)
+    feeding      microbatches by number                threads      how many threads, measured
+    training_state  a training that can be resumed
 
-The engine is `mamba/`; text comes from `data/`; numbers from `evaluate/`; donors' LoRA from
-`adapters/`. Roles: `client` (users), `peer` (donors), `coordinator` (maintainers).
+The engine is `mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA
+is read and merged in `adapters/`; packages travel by `stores/`. Roles: `client` (users), `peer`
+(donors), `coordinator` (maintainers); `demo` plays them all on one machine.
 """
 
 __version__ = "0.1.0"

@@ -221,7 +221,7 @@ async def _start_daemon(identity: Identity, peers: list[str], listen: Listen) ->
         raise ResourceError(
             f"the p2p daemon did not start: {error}",
             rule="hivemind's wheel carries it for Linux x86-64",
-            way_out="on macOS or arm64 use the container image (deploy/README.md)",
+            way_out="use Linux x86-64, or WSL2 on Windows",
         ) from None
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import psutil
@@ -62,6 +64,7 @@ def run(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
 async def _supervise(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
     stop = Stop()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(initializer=_apply_thread_limit))
     work = asyncio.create_task(main(stop))
 
     def on_signal() -> None:
@@ -72,6 +75,13 @@ async def _supervise(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     return await work
+
+
+def _apply_thread_limit() -> None:
+    """MKL counts threads for each calling thread; asking torch there applies --max-threads to it."""
+    # Commands that compute nothing must not pay for torch.
+    if torch := sys.modules.get("torch"):
+        torch.get_num_threads()
 
 
 def end_children() -> None:

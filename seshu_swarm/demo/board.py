@@ -104,7 +104,9 @@ class Board:
 
     def _say(self, text: str) -> None:
         if self._live is None:
-            self._console.print(f"[{self.seconds:5.0f} s] {text}", markup=False, highlight=False)
+            # Soft wrap: a join link must come out in one piece.
+            line = f"[{self.seconds:5.0f} s] {text}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> Group:
         return Group(self._draw_phases(), Text(), self._draw_peers())

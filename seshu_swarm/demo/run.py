@@ -19,8 +19,6 @@ from seshu_swarm.demo.story import Story, Told, phases
 from seshu_swarm.errors import EXIT_INTERRUPTED, UsageError, from_os_error
 from seshu_swarm.running import Stop
 
-logger = logging.getLogger(__name__)
-
 
 def run(settings: DemoConfig) -> int:
     folder = _folder(settings)
@@ -48,6 +46,9 @@ def _folder(settings: DemoConfig) -> Path:
 
 async def play(settings: DemoConfig, folder: Path, stop: Stop) -> int:
     console = Console(stderr=not log.is_text())
+    if not settings.verbose:
+        # The story is told by events; the engine's own notes would tear the display.
+        logging.getLogger("seshu_swarm").setLevel(logging.WARNING)
     console.print(
         f"Seshu demo in {folder}; to follow the logs: tail -F {folder}/logs/*.log", soft_wrap=True
     )

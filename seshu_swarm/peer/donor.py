@@ -107,6 +107,9 @@ class Donor:
     async def _await_verdict(self, digest: str, verdict: Verdict | None) -> None:
         deadline = time.monotonic() + self._settings.wait_seconds
         while verdict is None or verdict.state == "pending":
+            if time.monotonic() > deadline and self._settings.follow:
+                log.event("no-verdict", "no verdict yet; going on with the next checkpoint")
+                return
             if time.monotonic() > deadline:
                 raise DeadlineError(
                     f"no verdict after {self._settings.wait_seconds:g} s",

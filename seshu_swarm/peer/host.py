@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 STORE_AGAIN_SECONDS = 60.0
 GOODBYE_SECONDS = 0.5
+BYTES_PER_PARAMETER = 4
 
 
 def run(settings: HostConfig) -> int:
@@ -89,8 +90,14 @@ class HostingPeer:
             return Span(span.start, min(span.end, run.num_blocks))
         found = await self._swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
         covered = coverage((Span(f.record.start, f.record.end) for f in found), run.num_blocks)
-        length = self._settings.num_blocks or run.num_blocks
+        length = self._settings.num_blocks or self._blocks_that_fit()
         return choose_span(covered, length, random.Random(self._swarm.peer_id))
+
+    def _blocks_that_fit(self) -> int:
+        """As many blocks as the memory limit allows, at least one."""
+        run = self._joined.run
+        bytes_per_block = 2 * BYTES_PER_PARAMETER * run.num_parameters // run.num_blocks
+        return max(1, min(run.num_blocks, self._guest.free_bytes() // bytes_per_block))
 
     async def _load(self, revision: str) -> None:
         folder = self._joined.package_folder(revision)

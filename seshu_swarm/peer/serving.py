@@ -10,6 +10,8 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import torch
+
 from seshu_swarm import wire
 from seshu_swarm.channel import IDLE_SECONDS, Channel, refusal
 from seshu_swarm.mamba.state import RecurrentState
@@ -39,7 +41,10 @@ class SpanService:
         self._sessions: Sessions[RecurrentState, StepReply] = Sessions(max_sessions)
         self._served: dict[str, ServedSpan] = {}
         # One thread: steps of one span run one after another; torch uses the cores inside a step.
-        self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        # MKL counts threads for each calling thread; asking torch there applies --max-threads to it.
+        self._computing = ThreadPoolExecutor(
+            1, thread_name_prefix="compute", initializer=torch.get_num_threads
+        )
         self.pace = Pace()
         self.is_draining = False
         self.num_steps = 0

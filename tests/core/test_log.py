@@ -1,0 +1,91 @@
+"""What a role says: a line for people or an object for programs; progress is sparse."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from seshu_swarm import log
+from seshu_swarm.progress import Bar
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("seshu_swarm")
+    kept = (root.handlers[:], root.level, ours.level, log._format)
+    yield
+    root.handlers[:], log._format = kept[0], kept[3]
+    root.setLevel(kept[1]), ours.setLevel(kept[2])
+
+
+def test_people_read_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("peer host", "text")
+    log.event("ready", "ready hosting blocks 0:2", blocks="0:2")
+    assert log.is_text()
+    assert capsys.readouterr().out == "ready hosting blocks 0:2\n"
+
+
+def test_programs_read_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("peer host", "json")
+    log.event("ready", "ready\nहै", blocks="0:2", count=2)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and not log.is_text()
+    event = json.loads(said)
+    assert event.pop("time") > 1e9
+    assert event == {"event": "ready", "text": "ready\nहै", "blocks": "0:2", "count": 2}
+
+
+def test_our_lines_go_to_standard_error_and_strangers_only_when_it_matters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.configure("peer host", "json")
+    logging.getLogger("seshu_swarm.dht").info("joined")
+    logging.getLogger("seshu_swarm.dht").debug("details")
+    logging.getLogger("somebody.else").info("chatter")
+    logging.getLogger("somebody.else").warning("a warning")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "peer host INFO joined" in said.err and "a warning" in said.err
+    assert "details" not in said.err and "chatter" not in said.err
+    log.configure("peer host", "text", verbose=True)
+    logging.getLogger("seshu_swarm.dht").debug("details")
+    assert "details" in capsys.readouterr().err
+
+
+def test_a_listener_that_is_gone_does_not_end_the_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    log.configure("peer host", "text")
+    log.event("ready", "ready")
+    log.event("ready", "ready")
+    sys.stdout.close()
+
+
+def test_progress_in_a_log_is_a_line_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("peer finetune", "text")
+    with Bar("training") as bar:
+        for step in range(1_001):
+            bar.update(step / 1_000, loss=2.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert 10 <= len(lines) <= 12
+    assert lines[0] == "training 0% loss 2" and lines[-1] == "training 100% loss 2"
+
+
+def test_progress_for_programs_is_seldom_but_ends_with_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.configure("peer finetune", "json")
+    with Bar("training") as bar:
+        for step in range(1_001):
+            bar.update(step / 1_000, loss=2.0)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert 1 <= len(events) <= 5 and events[-1]["fraction"] == 1.0
+    assert all(e["event"] == "progress" and e["label"] == "training" for e in events)
