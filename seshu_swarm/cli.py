@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ from typing import Any
 
 from seshu_swarm import __version__, config, log
 from seshu_swarm.errors import EXIT_INTERRUPTED, SeshuError
+
+PARENT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,16 @@ def _run(command: Command, role: str, flags: dict[str, Any]) -> int:
         return 0
     settings: Any = config.load(command.settings, flags, Path(toml) if toml else None)
     log.configure(role, settings.log_format, settings.verbose)
+    if settings.end_with_parent:
+        watch = threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True)
+        watch.start()
     module, _, function = command.run.partition(":")
     entry = getattr(importlib.import_module(module), function)
     return int(entry(settings))
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ask this process to end once `parent` is no longer its parent, however that one died."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -192,6 +192,7 @@ class OutputConfig:
         "text", "Lines on standard output: text for people, json for programs."
     )
     verbose: bool = setting(False, "Log also what only developers want to know.")
+    end_with_parent: bool = setting(False, "End when the program that started this one is gone.")
 
     def __post_init__(self) -> None:
         if self.log_format not in ("text", "json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,6 +63,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    """Undo what `log.configure` does to the whole process."""
+    from seshu_swarm import log
+
+    root, ours = logging.getLogger(), logging.getLogger("seshu_swarm")
+    handlers, levels, log_format = root.handlers[:], (root.level, ours.level), log._format
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    log._format = log_format
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,7 @@ class Children:
         with path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", module, *arguments, "--log-format", "json"),
+                "--end-with-parent",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

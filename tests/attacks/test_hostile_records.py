@@ -90,9 +90,7 @@ LIES: dict[str, Callable[[Swarms], Lie]] = {
         s, provider_record(), payload=packed(provider_record(), wire_version=2)
     ),
     "an extra field": lambda s: lie(s, provider_record(), payload=packed(provider_record(), x=1)),
-    "an empty span": lambda s: lie(
-        s, span_record(1, 2), payload=packed(span_record(1, 2), end=1)
-    ),
+    "an empty span": lambda s: lie(s, span_record(1, 2), payload=packed(span_record(1, 2), end=1)),
     "a record too large": lambda s: lie(s, provider_record(), payload=b"\xc4" * 2_100),
     "the coordinator's name, another's signature": lambda s: lie(
         s, run_record(s.mallory.me, coordinator="c" * 64)

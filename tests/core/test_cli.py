@@ -55,6 +55,9 @@ COMMANDS = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("log_as_before")
+
+
 @pytest.fixture(autouse=True)
 def commands(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType(MODULE)

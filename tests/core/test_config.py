@@ -33,7 +33,7 @@ ALL = [
 class Sample:
     """One setting of every kind."""
 
-    name: str = setting("a \\ \"b\"", "Text, 100 % of it.")
+    name: str = setting('a \\ "b"', "Text, 100 % of it.")
     count: int = setting(3, "A whole number.")
     seconds: float = setting(0.5, "A number, in seconds.")
     wild: bool = setting(False, "Yes or no.")
@@ -161,7 +161,7 @@ def test_every_setting_has_a_sentence_a_flag_and_a_kind_that_toml_knows(kind: ty
     text = " ".join(parser.format_help().split())
     for field in dataclasses.fields(kind):
         sentence = field.metadata["sentence"]
-        assert sentence.endswith(".") and sentence[0].isupper()
+        assert sentence.endswith((".", "…")) and sentence[0].isupper()
         assert config.is_positional(field) or config.flag_of(field.name) in text
 
 

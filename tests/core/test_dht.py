@@ -47,9 +47,7 @@ def test_the_peer_is_its_key_and_says_where_it_is(loopback: Loopback, peers: lis
     assert any(a.endswith(peers[0].peer_id) for a in neighbours)
 
 
-def test_what_one_announces_all_find_with_its_owner(
-    loopback: Loopback, peers: list[Swarm]
-) -> None:
+def test_what_one_announces_all_find_with_its_owner(loopback: Loopback, peers: list[Swarm]) -> None:
     coordinator, host, client = peers
     assert loopback.run(coordinator.announce(span_record(0, 2)))
     assert loopback.run(host.announce(span_record(0, 3)))

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +13,7 @@ from seshu_swarm import log
 from seshu_swarm.progress import Bar
 
 
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("seshu_swarm")
-    kept = (root.handlers[:], root.level, ours.level, log._format)
-    yield
-    root.handlers[:], log._format = kept[0], kept[3]
-    root.setLevel(kept[1]), ours.setLevel(kept[2])
+pytestmark = pytest.mark.usefixtures("log_as_before")
 
 
 def test_people_read_lines(capsys: pytest.CaptureFixture[str]) -> None:

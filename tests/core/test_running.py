@@ -85,7 +85,10 @@ def test_threads_of_the_loop_keep_to_the_owners_limit() -> None:
     """A matrix product in a worker thread has the bits of one thread, as in the main thread."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    x, weight = torch.randn(1, 7, 32, generator=generator), torch.randn(128, 32, generator=generator)
+    x, weight = (
+        torch.randn(1, 7, 32, generator=generator),
+        torch.randn(128, 32, generator=generator),
+    )
     expected = torch.nn.functional.linear(x, weight)
 
     async def work(stop: Stop) -> int:

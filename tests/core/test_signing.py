@@ -98,7 +98,9 @@ CHANGES: dict[str, Change] = {
         + other.public_key
         + r.value[-signing.SIGNATURE_BYTES :],
     ),
-    "no signature": lambda r, other: dataclasses.replace(r, value=r.value[: -signing.TRAILER_BYTES]),
+    "no signature": lambda r, other: dataclasses.replace(
+        r, value=r.value[: -signing.TRAILER_BYTES]
+    ),
     "cut short": lambda r, other: dataclasses.replace(r, value=r.value[:-1]),
     "too long": with_(value=b"\0" * (signing.MAX_VALUE_BYTES + 1)),
     "empty": with_(value=b""),

@@ -160,9 +160,7 @@ def test_a_strangers_session_of_the_same_name_is_another_one(
         mine, _ = await open_session(client, host, tiny.revision, **new_id(300))
         await step(mine, 0, hidden(3))
         stranger = await loopback.joining("stranger")
-        theirs, position = await open_session(
-            stranger, host, tiny.revision, epoch=9, **new_id(300)
-        )
+        theirs, position = await open_session(stranger, host, tiny.revision, epoch=9, **new_id(300))
         theirs.close()
         assert (await step(mine, 3, hidden(1))).position == 4
         mine.close()
@@ -296,9 +294,7 @@ def test_outside_the_owners_hours_the_peer_says_paused(
     assert "PAUSED" in said and "outside --only-hours 22-6" in said
 
 
-def test_a_used_up_upload_is_said(
-    loopback: Loopback, tiny: TinyCheckpoint, client: Swarm
-) -> None:
+def test_a_used_up_upload_is_said(loopback: Loopback, tiny: TinyCheckpoint, client: Swarm) -> None:
     # Two steps of one token are 2 * 32 * 4 bytes.
     said = refusal_of(loopback, tiny, client, Limits(max_upload_bytes=300), "frugal", hour=12)
     assert "UPLOAD_LIMIT" in said and "upload <= 0 MB a day" in said

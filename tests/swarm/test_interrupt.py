@@ -15,6 +15,7 @@ import pytest
 pytestmark = pytest.mark.swarm
 
 MAX_SECONDS = 2.0
+ORPHAN_SECONDS = 10.0
 START_SECONDS = 90.0
 MOMENTS = {
     "at the start": "to follow the logs",
@@ -45,6 +46,22 @@ def test_ctrl_c_ends_every_process(said: str, tmp_path: Path) -> None:
     finally:
         demo.kill()
         demo.wait()
+
+
+def test_a_killed_demo_leaves_no_process_either(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    command = [sys.executable, "-u", "-m", "seshu_swarm", "demo", "--folder", str(folder)]
+    command += ["--d-model", "32", "--pretrain-seconds", "2"]
+    demo = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    wait_for(demo, "host 1: ready")
+    demo.kill()
+    demo.wait()
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while left := of_folder(folder):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def wait_for(demo: subprocess.Popen[str], said: str) -> None:

@@ -1,0 +1,120 @@
+"""The arrows of the package: core ← client ← peer, core ← coordinator.
+
+Reads the sources, so it relies on absolute imports and does not see importlib calls; those that
+exist (`cli` imports the chosen command) are named by the entry points, which are checked too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "seshu_swarm"
+# Room → rooms of the package that it may import from, besides the core and itself.
+MAY_IMPORT = {
+    "core": frozenset[str](),
+    "client": frozenset[str](),
+    "peer": frozenset({"client"}),
+    "coordinator": frozenset[str](),
+    "demo": frozenset({"client"}),
+    "__main__": frozenset({"client", "demo"}),
+}
+ROOMS = frozenset(MAY_IMPORT) - {"core"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module or name that a file imports; a relative import begins with a dot."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def room_of(first_part: str) -> str:
+    name = first_part.removesuffix(".py")
+    return name if name in ROOMS else "core"
+
+
+def wrong_arrows(path: Path, package: Path) -> list[str]:
+    """Imports of `path` that its room forbids."""
+    room = room_of(path.relative_to(package).parts[0])
+    allowed = MAY_IMPORT[room] | {"core", room}
+    wrong = []
+    for name in imports(path):
+        parts = name.split(".")
+        if name.startswith(".") or parts[0] == "pickle":
+            wrong.append(name)
+        elif parts[0] == package.name and len(parts) > 1 and room_of(parts[1]) not in allowed:
+            wrong.append(name)
+    return wrong
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_arrows(path: Path) -> None:
+    room = room_of(path.relative_to(PACKAGE).parts[0])
+    assert not wrong_arrows(path, PACKAGE), f"{room} must not import these"
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("dht.py", "from seshu_swarm.peer import guest"),
+        ("mamba/scan.py", "import seshu_swarm.client.routing"),
+        ("stores/swarm.py", "from seshu_swarm import coordinator"),
+        ("data/rows.py", "from seshu_swarm.demo.run import run"),
+        ("client/session.py", "from seshu_swarm.peer.sessions import Sessions"),
+        ("client/deep/er.py", "from seshu_swarm.coordinator import rounds"),
+        ("peer/host.py", "from seshu_swarm.coordinator.rounds import RoundState"),
+        ("coordinator/rounds.py", "def f():\n    from seshu_swarm.peer import guest"),
+        ("coordinator/rounds.py", "import seshu_swarm.client"),
+        ("demo/run.py", "from seshu_swarm.peer.host import HostingPeer"),
+        ("demo/run.py", "import seshu_swarm.coordinator.holding as holding"),
+        ("__main__.py", "from seshu_swarm.coordinator import __main__"),
+        ("records.py", "import pickle"),
+        ("records.py", "from pickle import loads"),
+        ("records.py", "from . import uids"),
+        ("peer/host.py", "from ..coordinator import rounds"),
+    ],
+)
+def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> None:
+    path = tmp_path / "seshu_swarm" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(f"import json\n{line}\n")
+    assert len(wrong_arrows(path, tmp_path / "seshu_swarm")) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("peer/host.py", "from seshu_swarm.client.routing import Offer"),
+        ("peer/host.py", "from seshu_swarm.peer import guest, status"),
+        ("coordinator/holding.py", "from seshu_swarm import checkpoints, log"),
+        ("client/remote.py", "import seshu_swarm.mamba.ends"),
+        ("demo/run.py", "from seshu_swarm.client.config import GenerateConfig"),
+        ("__main__.py", "from seshu_swarm.demo.config import DemoConfig"),
+        ("peers.py", "from seshu_swarm.clients import x"),  # a longer name is another room
+    ],
+)
+def test_what_is_allowed_is_not_seen(tmp_path: Path, file: str, line: str) -> None:
+    path = tmp_path / "seshu_swarm" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{line}\n")
+    assert wrong_arrows(path, tmp_path / "seshu_swarm") == []
+
+
+def test_all_rooms_are_known_to_the_rule() -> None:
+    """A new role must be given its arrows here before anything imports it."""
+    roles = {path.parent.name for path in PACKAGE.glob("*/__main__.py")}
+    assert roles <= ROOMS
+
+
+def test_role_kits_hold_no_python() -> None:
+    kits = [PACKAGE.parent / name for name in ("peer", "coordinator", "deploy")]
+    assert [path for kit in kits for path in kit.rglob("*.py")] == []
