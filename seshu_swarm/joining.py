@@ -80,7 +80,7 @@ def remembered(state_dir: Path, run_id: str) -> list[str]:
     try:
         table = json.loads((state_dir / ADDRESSES_FILE).read_bytes())
         return [str(address) for address in table.get(run_id, [])][:MAX_ADDRESSES]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return []
 
 

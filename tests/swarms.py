@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 Event = dict[str, Any]
 END_SECONDS = 5.0
@@ -110,7 +110,7 @@ class Processes:
         self.folder = folder
         self._all: list[RoleProcess] = []
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

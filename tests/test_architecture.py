@@ -47,9 +47,9 @@ def wrong_arrows(path: Path, package: Path) -> list[str]:
     wrong = []
     for name in imports(path):
         parts = name.split(".")
-        if name.startswith(".") or parts[0] == "pickle":
-            wrong.append(name)
-        elif parts[0] == package.name and len(parts) > 1 and room_of(parts[1]) not in allowed:
+        is_ours = parts[0] == package.name and len(parts) > 1
+        is_banned = name.startswith(".") or parts[0] == "pickle"
+        if is_banned or (is_ours and room_of(parts[1]) not in allowed):
             wrong.append(name)
     return wrong
 

@@ -27,6 +27,7 @@ DOCUMENTS = (
     "peer/README.md",
     "coordinator/README.md",
     "deploy/README.md",
+    "tests/attacks/README.md",
 )
 WITH_COMMANDS = ("README.md", "peer/README.md", "coordinator/README.md", "deploy/README.md")
 # Module → the command that flags alone mean.

@@ -105,7 +105,7 @@ def test_random_bytes_never_end_the_peer(
 
     async def shout() -> None:
         for number in range(60):
-            reader, writer = await mallory.dial(server.peer_id, TALK)
+            _, writer = await mallory.dial(server.peer_id, TALK)
             writer.write((GREETING if number % 2 else b"") + rng.randbytes(rng.randrange(64)))
             await writer.drain()
             writer.close()

@@ -62,7 +62,7 @@ def test_ties_go_to_the_smaller_peer_id_in_any_order() -> None:
 
 
 def test_the_first_uncovered_block_is_named_with_the_way_out() -> None:
-    with pytest.raises(PeerLostError, match="no reachable peer hosts block 2.*peer host --join"):
+    with pytest.raises(PeerLostError, match=r"no reachable peer hosts block 2.*peer host --join"):
         choose_chain([offer("a", 0, 2), offer("b", 3, 4)], WHOLE)
     with pytest.raises(PeerLostError, match="block 0"):
         choose_chain([offer("a", 0, 4)], WHOLE, {"a"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -301,7 +302,7 @@ def test_when_nobody_is_left_the_block_is_named(
         await loopback.leave(gone.swarm)
         await session.step(inputs(whole)[1])
 
-    with pytest.raises(PeerLostError, match="no reachable peer hosts block 0.*peer host"):
+    with pytest.raises(PeerLostError, match=r"no reachable peer hosts block 0.*peer host"):
         loopback.run(steps(), seconds=30)
 
 
@@ -317,7 +318,12 @@ def test_text_over_announced_spans_equals_the_whole_model(
     link = Link(RUN_ID, loopback.identity("client").fingerprint, ())
     joined = Joined(client, link, Found(run, client.peer_id, 0.0), loopback.folder / "client")
     model = RemoteModel(joined, whole.ends, tiny.revision)
-    announced = {"0:2": {}, "2:4": {}, "0:4": {"is_draining": True}, "1:4": {"paused": "night"}}
+    announced: dict[str, dict[str, Any]] = {
+        "0:2": {},
+        "2:4": {},
+        "0:4": {"is_draining": True},
+        "1:4": {"paused": "night"},
+    }
     for name, fields in announced.items():
         host = fleet[name]
         record = span_record(host.span.start, host.span.end, tiny.revision, **fields)

@@ -54,14 +54,15 @@ def attacker(loopback: Loopback, server: Swarm) -> Attacker:
 
 
 def test_a_conversation_ends_as_agreed(loopback: Loopback, server: Swarm, client: Swarm) -> None:
-    async def talk() -> list[Any]:
+    async def talk() -> list[dict[str, Any] | None]:
         stream = await client.open(server.peer_id, TALK)
-        facts = []
+        facts: list[dict[str, Any] | None] = []
         for _ in range(3):
             await stream.send(AskStatus())
             facts.append((await stream.receive(Status, seconds=5, what="facts")).facts)
         await stream.finish()
-        facts.append(await stream.receive_or_end(Status, seconds=5, what="the end"))
+        end = await stream.receive_or_end(Status, seconds=5, what="the end")
+        facts.append(end.facts if end else None)
         stream.close()
         assert stream.sent_bytes > 0
         return facts

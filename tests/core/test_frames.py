@@ -70,7 +70,7 @@ def test_a_length_over_the_cap_is_refused_before_anything_is_allocated() -> None
     tracemalloc.start()
     try:
         # The stream stays open: waiting for the claimed bytes would never end.
-        with pytest.raises(ProtocolError, match="4294967295 bytes.*<= 65536 bytes"):
+        with pytest.raises(ProtocolError, match=r"4294967295 bytes.*<= 65536 bytes"):
             read(claimed, is_over=False)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
@@ -116,5 +116,5 @@ def test_a_deadline_names_what_was_waited_for() -> None:
     async def wait() -> None:
         await frames.within(0.01, asyncio.sleep(5), "the blocks 0:2 of peer …abc")
 
-    with pytest.raises(DeadlineError, match="no answer in 0.01 s.*the blocks 0:2 of peer …abc"):
+    with pytest.raises(DeadlineError, match=r"no answer in 0.01 s.*the blocks 0:2 of peer …abc"):
         asyncio.run(wait())

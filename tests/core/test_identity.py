@@ -71,7 +71,7 @@ def test_verify_says_no_to_garbage_and_never_raises(
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x08\x00\x12\x04abcd"])
 def test_a_broken_key_file_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / identity.KEY_FILE).write_bytes(data)
-    with pytest.raises(PackageError, match="is not a key.*restore it from a backup") as caught:
+    with pytest.raises(PackageError, match=r"is not a key.*restore it from a backup") as caught:
         identity.load_or_create(tmp_path)
     assert str(tmp_path / identity.KEY_FILE) in str(caught.value)
 

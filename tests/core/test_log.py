@@ -12,7 +12,6 @@ import pytest
 from seshu_swarm import log
 from seshu_swarm.progress import Bar
 
-
 pytestmark = pytest.mark.usefixtures("log_as_before")
 
 

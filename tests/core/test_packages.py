@@ -69,7 +69,7 @@ def test_another_manifest_than_the_announced_one_is_refused(folder: Path) -> Non
     with pytest.raises(DigestError, match="was announced"):
         packages.read_manifest(folder, "0" * 64)
     (folder / packages.MANIFEST).unlink()
-    with pytest.raises(PackageError, match="has no readable manifest.json"):
+    with pytest.raises(PackageError, match=r"has no readable manifest.json"):
         packages.verify(folder, digest)
 
 

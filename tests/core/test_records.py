@@ -140,7 +140,7 @@ def test_a_field_out_of_its_rule_refuses_the_record_whole(
 
 @pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
 def test_another_wire_version_is_named_with_the_way_out(version: object) -> None:
-    with pytest.raises(WireVersionError, match="WIRE_VERSION_MISMATCH.*pip install --upgrade"):
+    with pytest.raises(WireVersionError, match=r"WIRE_VERSION_MISMATCH.*pip install --upgrade"):
         records.from_bytes(changed(PROVIDER, wire_version=version))
 
 

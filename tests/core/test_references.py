@@ -57,7 +57,7 @@ def test_a_hub_reference_gives_repository_and_commit() -> None:
     ],
 )
 def test_what_could_change_after_it_was_checked_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="pins no digest|is not one we follow"):
+    with pytest.raises(UsageError, match=r"pins no digest|is not one we follow"):
         references.parse(text)
 
 

@@ -23,7 +23,7 @@ def test_a_span_reads_as_it_is_written(span: Span) -> None:
 
 @pytest.mark.parametrize("text", ["", "2", "2:", ":2", "2:2", "3:2", "-1:2", "0:2:4", "a:b", "²:4"])
 def test_what_is_no_span_is_said_with_the_way_out(text: str) -> None:
-    with pytest.raises(UsageError, match="are not a span.*for example --blocks 0:2"):
+    with pytest.raises(UsageError, match=r"are not a span.*for example --blocks 0:2"):
         Span.parse(text)
 
 

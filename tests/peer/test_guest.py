@@ -69,7 +69,7 @@ def test_the_owner_reads_the_limits_back() -> None:
 def test_hours_are_half_open_and_may_pass_midnight(start: int, end: int, hour: int) -> None:
     if start == end:
         return
-    allowed, at = set(), start
+    allowed, at = set[int](), start
     while at != end % 24 or not allowed:  # walk the clock from start until end
         allowed.add(at)
         at = (at + 1) % 24
@@ -125,7 +125,7 @@ def test_memory_is_refused_before_it_is_taken(tmp_path: Path) -> None:
     used = psutil.Process().memory_info().rss
     peer = guest(tmp_path, max_memory=str(used + 50_000_000))
     peer.need_memory(1_000_000, "block 0:1")
-    with pytest.raises(MemoryLimitError, match="blocks 0:9 needs 900 MB.*fewer blocks") as caught:
+    with pytest.raises(MemoryLimitError, match=r"blocks 0:9 needs 900 MB.*fewer blocks") as caught:
         peer.need_memory(900_000_000, "blocks 0:9")
     assert "memory <=" in str(caught.value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def unpacked(reply: StepReply) -> torch.Tensor:
     return wire.unpack_tensor(reply.hidden, (1, None, 32))
 
 
-def new_id(number: int) -> dict[str, object]:
+def new_id(number: int) -> dict[str, Any]:
     return {"session_id": f"{number:032x}"}
 
 
@@ -185,7 +186,7 @@ def test_what_is_not_served_is_refused_by_name(
     tiny: TinyCheckpoint,
     host: Host,
     client: Swarm,
-    other: dict[str, object],
+    other: dict[str, Any],
     name: str,
 ) -> None:
     with pytest.raises(RefusalError, match=name):
@@ -236,7 +237,7 @@ def test_sessions_are_bounded_and_an_ended_one_makes_room(
     async def opens() -> int:
         first, _ = await open_session(client, small, tiny.revision, **new_id(1))
         second, _ = await open_session(client, small, tiny.revision, **new_id(2))
-        with pytest.raises(RefusalError, match="MEMORY_FULL.*2 sessions are open"):
+        with pytest.raises(RefusalError, match=r"MEMORY_FULL.*2 sessions are open"):
             await open_session(client, small, tiny.revision, **new_id(3))
         await first.finish()
         assert await first.receive_or_end(StepReply, seconds=5, what="the end") is None

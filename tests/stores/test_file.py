@@ -37,14 +37,14 @@ def test_only_the_named_files_are_fetched(package: tuple[Path, str], tmp_path: P
     asyncio.run(FileStore(tmp_path).fetch(reference, tmp_path / "into", ["sub/b.bin"]))
     found = {p.name for p in (tmp_path / "into").rglob("*") if p.is_file()}
     assert found == {"b.bin", packages.MANIFEST}
-    with pytest.raises(PackageError, match="no file 'c.bin'"):
+    with pytest.raises(PackageError, match=r"no file 'c.bin'"):
         asyncio.run(FileStore(tmp_path).fetch(reference, tmp_path / "into", ["c.bin"]))
 
 
 def test_a_changed_file_does_not_arrive(package: tuple[Path, str], tmp_path: Path) -> None:
     folder, digest = package
     (folder / "a.bin").write_bytes(b"A" * 1_000)
-    with pytest.raises(DigestError, match="a.bin arrived with"):
+    with pytest.raises(DigestError, match=r"a.bin arrived with"):
         asyncio.run(FileStore(tmp_path).fetch(Reference.of_folder(folder, digest), tmp_path / "x"))
     assert not list((tmp_path / "x").rglob("a.bin*"))
     with pytest.raises(DigestError):
@@ -57,5 +57,5 @@ def test_a_missing_file_or_folder_is_said(package: tuple[Path, str], tmp_path: P
     with pytest.raises(SeshuError, match="No such file"):
         asyncio.run(FileStore(tmp_path).fetch(Reference.of_folder(folder, digest), tmp_path / "x"))
     nowhere = Reference.of_folder(tmp_path / "nowhere", digest)
-    with pytest.raises(PackageError, match="has no readable manifest.json"):
+    with pytest.raises(PackageError, match=r"has no readable manifest.json"):
         asyncio.run(FileStore(tmp_path).fetch(nowhere, tmp_path / "y"))

@@ -232,11 +232,11 @@ def test_a_lying_holder_is_passed_over_and_the_file_still_arrives(
 def test_nobody_to_fetch_from_is_said_with_the_way_out(
     loopback: Loopback, swarms: list[Swarm], members: list[Member], tmp_path: Path
 ) -> None:
-    with pytest.raises(PeerLostError, match="no provider gave manifest.json.*none known"):
+    with pytest.raises(PeerLostError, match=r"no provider gave manifest.json.*none known"):
         fetch(loopback, swarms[2], "0" * 64, tmp_path / "into")
     digest = "1" * 64
     assert loopback.run(members[0].swarm.announce(ProviderRecord(run_id=RUN_ID, digest=digest)))
-    with pytest.raises(PeerLostError, match="NOT_FOUND.*goes on where it stopped"):
+    with pytest.raises(PeerLostError, match=r"NOT_FOUND.*goes on where it stopped"):
         fetch(loopback, swarms[2], digest, tmp_path / "into")
 
 
@@ -370,7 +370,7 @@ def test_bytes_that_are_not_the_offered_ones_are_not_kept(
         finally:
             stream.close()
 
-    with pytest.raises(RefusalError, match="MALFORMED.*big.bin"):
+    with pytest.raises(RefusalError, match=r"MALFORMED.*big.bin"):
         loopback.run(offer())
     assert members[0].stored == []
     assert not [p for p in members[0].root.rglob("*") if p.is_file()]
