@@ -7,23 +7,19 @@ taken up in the state it was in; seeds and ids come from the ledger, so the end 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from seshu_swarm import checkpoints, log, packages
+from seshu_swarm import checkpoints, log
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import Adapter
-from seshu_swarm.coordinator import gather, publish
+from seshu_swarm.coordinator import gather, publish, round_report
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.hold_outs import read_splits
 from seshu_swarm.coordinator.intake import Intake
-from seshu_swarm.coordinator.judging import FinalWord, Judge
+from seshu_swarm.coordinator.judging import Judge
 from seshu_swarm.coordinator.ledger import Ledger, Round
 from seshu_swarm.coordinator.rounds import ENDED, RoundState, Window
 from seshu_swarm.coordinator.run_folder import RunFolder
@@ -109,9 +105,9 @@ class RoundHolder:
             await self._decide(current)
         except RoundError as reason:
             await self._end(current, RoundState.ABORTED, revision=None, reason=str(reason))
-            facts = {"round": current.number, "state": "aborted", "reason": str(reason)}
-            facts["adapters"] = self._verdicts(current)
-            self._report(current, facts)
+            round_report.write(
+                self._folder, round_report.aborted(self._ledger, current, str(reason))
+            )
 
     async def _decide(self, current: Round) -> None:
         adapters = await self._gather(current)
@@ -120,7 +116,7 @@ class RoundHolder:
         languages = gather.languages_of(self._ledger, ids)
         judge = await asyncio.to_thread(self._judge, current, candidates)
         selection = await asyncio.to_thread(self._select, current, judge, languages)
-        self._write_verdicts(selection, ids)
+        round_report.judge_all(self._ledger, selection, ids)
         await asyncio.to_thread(self._gate, current, judge, selection.mixture)
         await self._verify_and_publish(current, judge, selection.mixture, ids)
 
@@ -179,19 +175,6 @@ class RoundHolder:
             raise RoundError(f"the round is void: {selection.void}")
         return selection
 
-    def _write_verdicts(self, selection: Selection, ids: dict[str, str]) -> None:
-        for random_id, reason in selection.reasons.items():
-            if random_id not in ids:
-                continue
-            gain = reason.gain_bits_per_byte
-            self._ledger.judge(
-                ids[random_id],
-                state="accepted" if reason.accepted else "rejected",
-                reason=f"{reason.name}: {reason.text}",
-                gain="" if gain is None else f"{gain:+.3f} bits per byte",
-                next_step=reason.next_step,
-            )
-
     def _gate(self, current: Round, judge: Judge, mixture: Mixture) -> None:
         if not mixture.shares:
             raise RoundError(
@@ -221,7 +204,10 @@ class RoundHolder:
         publish.write_card(self._folder, revision, recipe, word)
         self._ledger.set_fact("revision", revision)
         await self._end(current, RoundState.PUBLISHED, revision=revision, reason="")
-        self._report(current, self._facts(current, revision, word, mixture))
+        outcome = round_report.published(
+            self._ledger, current, self._folder.package(revision), word
+        )
+        round_report.write(self._folder, outcome)
 
     def _enter(self, current: Round, state: RoundState) -> None:
         """Move on to `state`; a round that was taken up may be there already."""
@@ -234,9 +220,9 @@ class RoundHolder:
         self, current: Round, state: RoundState, *, revision: str | None, reason: str
     ) -> None:
         if state is RoundState.ABORTED:
-            self._withdraw(current)
+            round_report.withdraw(self._ledger, current)
         self._ledger.move_round(current.number, state, reason=reason, revision=revision)
-        verdicts = self._verdicts(current)
+        verdicts = round_report.verdicts(self._ledger, current)
         num_accepted = sum(bool(v["accepted"]) for v in verdicts)
         record = RoundRecord(
             run_id=self._swarm.run_id,
@@ -250,60 +236,3 @@ class RoundHolder:
         )
         await self._swarm.announce(record)
         await self._announce()
-
-    def _withdraw(self, current: Round) -> None:
-        """Nothing was merged: who was chosen, or still waits, learns that and may try again."""
-        for adapter in self._ledger.adapters(current.number):
-            if adapter.state in ("accepted", "pending"):
-                self._ledger.judge(
-                    adapter.digest,
-                    state="rejected",
-                    reason="NOT_PUBLISHED: the round published nothing",
-                    gain=adapter.gain,
-                    next_step="hand it in again: the base is still the same",
-                )
-
-    def _verdicts(self, current: Round) -> list[dict[str, Any]]:
-        return [
-            {
-                "digest": a.digest,
-                "language": gather.record_of(a).language,
-                "accepted": a.state == "accepted",
-                "reason": a.reason,
-                "gain": a.gain,
-                "next_step": a.next_step,
-            }
-            for a in self._ledger.adapters(current.number)
-        ]
-
-    def _facts(
-        self, current: Round, revision: str, word: FinalWord, mixture: Mixture
-    ) -> dict[str, Any]:
-        languages = {
-            name: {
-                "before": word.before[name],
-                "after": word.after[name],
-                "change": asdict(word.comparisons.gains[name]),
-                "text_change": asdict(word.comparisons.harms[name]),
-            }
-            for name in word.before
-        }
-        return {
-            "round": current.number,
-            "state": "published",
-            "parent": current.parent,
-            "revision": revision,
-            "checkpoint": str(self._folder.package(revision)),
-            "method": mixture.method,
-            "lambda": mixture.lam,
-            "languages": languages,
-            "adapters": self._verdicts(current),
-        }
-
-    def _report(self, current: Round, facts: dict[str, Any]) -> None:
-        path: Path = self._folder.report(current.number)
-        packages.write_whole(path, json.dumps(facts, indent=1, ensure_ascii=False).encode())
-        text = (
-            f"round {current.number} {facts['state']}: {facts.get('reason') or facts['revision']}"
-        )
-        log.event("round", text, **facts)

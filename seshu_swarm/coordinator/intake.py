@@ -13,7 +13,7 @@ from collections.abc import Callable
 from seshu_swarm import records
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.ledger import Ledger, Round, Submission
-from seshu_swarm.coordinator.rounds import RoundState
+from seshu_swarm.coordinator.rounds import NOT_PUBLISHED, RoundState
 from seshu_swarm.protocol import AskVerdict, IntakeRequest, Refusal, SubmitAdapter, Verdict
 from seshu_swarm.records import AdapterRecord
 
@@ -68,7 +68,8 @@ class Intake:
         if found := self._ledger.adapter(record.digest):
             if found.owner != owner:
                 raise refusal(Refusal.NOT_OWNER, "another peer handed this adapter in")
-            return verdict_of(found)
+            if not found.reason.startswith(NOT_PUBLISHED):
+                return verdict_of(found)
         current = self._open_round(record)
         mine = [a for a in self._ledger.adapters(current.number) if a.owner == owner]
         if len(mine) >= MAX_ADAPTERS_PER_PEER:

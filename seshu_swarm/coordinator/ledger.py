@@ -24,9 +24,10 @@ CREATE TABLE IF NOT EXISTS rounds (
     opened_at REAL NOT NULL, closes_at REAL NOT NULL, revision TEXT, reason TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS adapters (
-    digest TEXT PRIMARY KEY, round INTEGER NOT NULL, owner TEXT NOT NULL, record BLOB NOT NULL,
+    digest TEXT NOT NULL, round INTEGER NOT NULL, owner TEXT NOT NULL, record BLOB NOT NULL,
     arrived_at REAL NOT NULL, state TEXT NOT NULL DEFAULT 'pending', reason TEXT NOT NULL DEFAULT '',
-    gain TEXT NOT NULL DEFAULT '', next_step TEXT NOT NULL DEFAULT ''
+    gain TEXT NOT NULL DEFAULT '', next_step TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (digest, round)
 );
 """
 
@@ -130,7 +131,7 @@ class Ledger:
         return [self.round(number) for (number,) in numbers]
 
     def add_adapter(self, digest: str, *, round_number: int, owner: str, record: bytes) -> bool:
-        """Note an adapter; False if it was known already."""
+        """Note an adapter in a round; False if it was noted there already."""
         with self._open() as connection:
             cursor = connection.execute(
                 "INSERT OR IGNORE INTO adapters (digest, round, owner, record, arrived_at)"
@@ -140,17 +141,19 @@ class Ledger:
             return cursor.rowcount == 1
 
     def judge(self, digest: str, *, state: str, reason: str, gain: str, next_step: str) -> None:
+        """Write the verdict on an adapter in the latest round it was handed in to."""
         with self._open() as connection:
             connection.execute(
                 "UPDATE adapters SET state = ?, reason = ?, gain = ?, next_step = ?"
-                " WHERE digest = ?",
-                (state, reason, gain, next_step, digest),
+                " WHERE digest = ? AND round = (SELECT MAX(round) FROM adapters WHERE digest = ?)",
+                (state, reason, gain, next_step, digest, digest),
             )
 
     def adapter(self, digest: str) -> Submission | None:
+        """The adapter in the latest round it was handed in to."""
         with self._open() as connection:
             row = connection.execute(
-                "SELECT * FROM adapters WHERE digest = ?", (digest,)
+                "SELECT * FROM adapters WHERE digest = ? ORDER BY round DESC LIMIT 1", (digest,)
             ).fetchone()
         return Submission(*row) if row else None
 

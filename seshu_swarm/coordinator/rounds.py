@@ -14,6 +14,8 @@ from enum import StrEnum
 
 from seshu_swarm.errors import RoundError
 
+NOT_PUBLISHED = "NOT_PUBLISHED"  # reason of adapters whose round came to nothing: they may return
+
 
 class RoundState(StrEnum):
     OPEN = "open"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seshu_swarm import records
-from seshu_swarm.coordinator import gather, intake
+from seshu_swarm.coordinator import gather, intake, round_report
 from seshu_swarm.coordinator.intake import MAX_ADAPTERS_PER_PEER, Intake, RateLimit
 from seshu_swarm.coordinator.ledger import Ledger, Round
 from seshu_swarm.coordinator.rounds import ENDED, RoundState
@@ -84,6 +84,27 @@ def test_the_same_adapter_again_gets_the_same_answer(desk: Desk) -> None:
     desk.ledger.judge(DIGEST, state="accepted", reason="GAIN", gain="-0.2", next_step="")
     assert desk.take(adapter()).state == "accepted"
     assert len(desk.ledger.adapters(1)) == 1
+
+
+def test_an_adapter_whose_round_came_to_nothing_takes_part_in_the_next(desk: Desk) -> None:
+    current = desk.begin()
+    desk.take(adapter())
+    round_report.withdraw(desk.ledger, current)
+    desk.ledger.move_round(current.number, RoundState.ABORTED, reason="the gate said no")
+    assert desk.begin().number == 2
+    verdict = desk.take(adapter())
+    assert (verdict.state, verdict.round_index) == ("pending", 2)
+
+
+def test_one_refused_on_merit_stays_refused(desk: Desk) -> None:
+    number = desk.begin().number
+    desk.take(adapter())
+    desk.ledger.judge(
+        DIGEST, state="rejected", reason="NO_GAIN: it adds nothing", gain="", next_step=""
+    )
+    desk.ledger.move_round(number, RoundState.ABORTED, reason="nothing helped")
+    desk.begin()
+    assert (desk.take(adapter()).state, len(desk.ledger.adapters(2))) == ("rejected", 0)
 
 
 def test_nobody_hands_in_anothers_adapter(desk: Desk) -> None:

@@ -65,14 +65,24 @@ def test_an_aborted_round_keeps_its_reason(ledger: Ledger) -> None:
     assert ledger.round(number).reason == "nothing helped"
 
 
-def test_an_adapter_is_noted_once(ledger: Ledger) -> None:
+def test_an_adapter_is_noted_once_a_round(ledger: Ledger) -> None:
     assert ledger.add_adapter(DIGEST, round_number=1, owner="me", record=b"\x00\xff")
-    assert not ledger.add_adapter(DIGEST, round_number=2, owner="thief", record=b"")
+    assert not ledger.add_adapter(DIGEST, round_number=1, owner="thief", record=b"")
     found = ledger.adapter(DIGEST)
     assert found is not None
     assert (found.round, found.owner, found.record) == (1, "me", b"\x00\xff")
     assert (found.state, found.reason, found.gain, found.next_step) == ("pending", "", "", "")
     assert ledger.adapter(OTHER) is None
+
+
+def test_a_verdict_is_of_the_latest_round(ledger: Ledger) -> None:
+    ledger.add_adapter(DIGEST, round_number=1, owner="me", record=b"")
+    ledger.judge(DIGEST, state="rejected", reason="NOT_PUBLISHED", gain="", next_step="wait")
+    ledger.add_adapter(DIGEST, round_number=2, owner="me", record=b"")
+    ledger.judge(DIGEST, state="accepted", reason="MERGED", gain="+0.010", next_step="")
+    assert [a.state for n in (1, 2) for a in ledger.adapters(n)] == ["rejected", "accepted"]
+    found = ledger.adapter(DIGEST)
+    assert found is not None and (found.round, found.state) == (2, "accepted")
 
 
 def test_adapters_come_by_digest_not_by_author_or_time(ledger: Ledger) -> None:
