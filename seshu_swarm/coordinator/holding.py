@@ -19,7 +19,7 @@ from seshu_swarm.coordinator import gather, publish, round_report
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.hold_outs import read_splits
 from seshu_swarm.coordinator.intake import Intake
-from seshu_swarm.coordinator.judging import Judge
+from seshu_swarm.coordinator.judging import FinalWord, Judge
 from seshu_swarm.coordinator.ledger import Ledger, Round
 from seshu_swarm.coordinator.rounds import ENDED, RoundState, Window
 from seshu_swarm.coordinator.run_folder import RunFolder
@@ -101,6 +101,8 @@ class RoundHolder:
         return True
 
     async def _finish(self, current: Round) -> None:
+        # A round that was taken up judges the same candidates again, with the same seed.
+        self._ledger.forget_verdicts(current.number)
         try:
             await self._decide(current)
         except RoundError as reason:
@@ -116,9 +118,15 @@ class RoundHolder:
         languages = gather.languages_of(self._ledger, ids)
         judge = await asyncio.to_thread(self._judge, current, candidates)
         selection = await asyncio.to_thread(self._select, current, judge, languages)
-        round_report.judge_all(self._ledger, selection, ids)
+        round_report.judge(self._ledger, selection, ids, accepted=False)
         await asyncio.to_thread(self._gate, current, judge, selection.mixture)
-        await self._verify_and_publish(current, judge, selection.mixture, ids)
+        revision, word = await self._verify(current, judge, selection.mixture, ids)
+        round_report.judge(self._ledger, selection, ids, accepted=True)
+        self._ledger.set_fact("revision", revision)
+        await self._end(current, RoundState.PUBLISHED, revision=revision, reason="")
+        checkpoint = self._folder.package(revision)
+        outcome = round_report.published(self._ledger, current, checkpoint, word)
+        round_report.write(self._folder, outcome)
 
     async def _gather(self, current: Round) -> dict[str, Adapter]:
         self._enter(current, RoundState.GATHERING)
@@ -187,9 +195,10 @@ class RoundHolder:
         if not verdict.accepted:
             raise RoundError(f"the gate said no: {text}")
 
-    async def _verify_and_publish(
+    async def _verify(
         self, current: Round, judge: Judge, mixture: Mixture, ids: dict[str, str]
-    ) -> None:
+    ) -> tuple[str, FinalWord]:
+        """Write the merged checkpoint and read the final split with it. Raises RoundError."""
         self._enter(current, RoundState.VERIFYING)
         recipe = publish.recipe_of(mixture, ids, parent=current.parent, round_number=current.number)
         writing = asyncio.to_thread(
@@ -202,12 +211,7 @@ class RoundHolder:
             publish.discard(self._folder, revision)
             raise RoundError(f"the final split disagrees with the gate: {mean:+.4f} bits per byte")
         publish.write_card(self._folder, revision, recipe, word)
-        self._ledger.set_fact("revision", revision)
-        await self._end(current, RoundState.PUBLISHED, revision=revision, reason="")
-        outcome = round_report.published(
-            self._ledger, current, self._folder.package(revision), word
-        )
-        round_report.write(self._folder, outcome)
+        return revision, word
 
     def _enter(self, current: Round, state: RoundState) -> None:
         """Move on to `state`; a round that was taken up may be there already."""

@@ -149,6 +149,14 @@ class Ledger:
                 (state, reason, gain, next_step, digest, digest),
             )
 
+    def forget_verdicts(self, round_number: int) -> None:
+        with self._open() as connection:
+            connection.execute(
+                "UPDATE adapters SET state = 'pending', reason = '', gain = '', next_step = ''"
+                " WHERE round = ?",
+                (round_number,),
+            )
+
     def adapter(self, digest: str) -> Submission | None:
         """The adapter in the latest round it was handed in to."""
         with self._open() as connection:

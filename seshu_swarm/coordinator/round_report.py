@@ -17,10 +17,13 @@ from seshu_swarm.coordinator.run_folder import RunFolder
 from seshu_swarm.coordinator.selecting import Selection
 
 
-def judge_all(ledger: Ledger, selection: Selection, ids: Mapping[str, str]) -> None:
-    """Write the verdicts: only now do random ids become digests again."""
+def judge(ledger: Ledger, selection: Selection, ids: Mapping[str, str], *, accepted: bool) -> None:
+    """Write the verdicts of one kind: only now do random ids become digests again.
+
+    Who was chosen learns it when the round has published, and not before.
+    """
     for random_id, reason in selection.reasons.items():
-        if random_id not in ids:
+        if random_id not in ids or reason.accepted is not accepted:
             continue
         gain = reason.gain_bits_per_byte
         ledger.judge(

@@ -18,11 +18,12 @@ from seshu_swarm import log, running
 from seshu_swarm.dht import Found
 from seshu_swarm.errors import EXIT_INTERRUPTED, DeadlineError, PeerError, UsageError
 from seshu_swarm.joining import Joined, join
+from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.guest import Guest, Limits
 from seshu_swarm.peer.handing_in import ask_verdict, hand_in, push
 from seshu_swarm.peer.rows import Dealt, own_rows, running_text, shard_rows
-from seshu_swarm.peer.tuning import tune
+from seshu_swarm.peer.tuning import Tuned, tune
 from seshu_swarm.protocol import Verdict
 from seshu_swarm.records import RunRecord
 from seshu_swarm.references import Reference
@@ -91,7 +92,19 @@ class Donor:
         reference = await push(self._joined, self._settings, self._guest, tuned)
         verdict = await hand_in(self._joined, run, self._settings, tuned, reference)
         log.event("handed-in", f"handed in {reference}", reference=str(reference))
-        await self._await_verdict(tuned.digest, verdict)
+        self._show(tuned, "waiting for the verdict")
+        self._show(tuned, await self._await_verdict(tuned.digest, verdict))
+
+    def _show(self, tuned: Tuned, doing: str) -> None:
+        status.write(
+            self._joined.state_dir,
+            role="finetune",
+            guest=self._guest,
+            run=self._joined.run.run_id,
+            language=tuned.language,
+            adapter=tuned.digest,
+            doing=doing,
+        )
 
     async def _rows(self, run: RunRecord) -> Dealt:
         if not self._settings.data:
@@ -104,12 +117,13 @@ class Donor:
             return dealt
         return replace(dealt, documents=await running_text(self._joined, run))
 
-    async def _await_verdict(self, digest: str, verdict: Verdict | None) -> None:
+    async def _await_verdict(self, digest: str, verdict: Verdict | None) -> str:
+        """Wait for the coordinator's word, say it, and return it as a line."""
         deadline = time.monotonic() + self._settings.wait_seconds
         while verdict is None or verdict.state == "pending":
             if time.monotonic() > deadline and self._settings.follow:
                 log.event("no-verdict", "no verdict yet; going on with the next checkpoint")
-                return
+                return "no verdict yet"
             if time.monotonic() > deadline:
                 raise DeadlineError(
                     f"no verdict after {self._settings.wait_seconds:g} s",
@@ -117,7 +131,7 @@ class Donor:
                     way_out="the adapter stays announced; wait longer with --wait-seconds",
                 )
             if not await self._stop.sleep(VERDICT_SECONDS):
-                return
+                return "stopped while waiting for the verdict"
             try:
                 verdict = await ask_verdict(self._joined, digest)
             except PeerError as error:
@@ -126,3 +140,4 @@ class Donor:
         text += f"; gain {verdict.gain}" if verdict.gain else ""
         text += f"; next: {verdict.next_step}" if verdict.next_step else ""
         log.event("verdict", text, **verdict.model_dump())
+        return text

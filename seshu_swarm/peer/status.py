@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def run(settings: StatusConfig) -> int:
             way_out="start one, or name its folder with --state-dir",
         ) from None
     facts["running"] = psutil.pid_exists(facts["pid"])
-    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()]
+    lines = [_line(name, value) for name, value in facts.items()]
     log.event("status", "\n".join(lines), **facts)
     return 0
+
+
+def _line(name: str, value: Any) -> str:
+    if name.endswith("_bytes"):
+        return f"{name.removesuffix('_bytes').replace('_', ' ')}: {value / 1e6:.1f} MB"
+    if name == "time":
+        return f"as of: {datetime.fromtimestamp(value):%H:%M:%S}"
+    return f"{name.replace('_', ' ')}: {value}"
