@@ -20,7 +20,7 @@ class Schedule:
     microbatches make one step.
     """
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     warmup_fraction: float = 0.05
     final_fraction: float = 0.1
     weight_decay: float = 0.1

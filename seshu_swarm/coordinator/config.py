@@ -56,7 +56,7 @@ class PretrainConfig(RunFolderConfig):
 
     d_model: int = setting(128, "Width of the residual stream.")
     num_blocks: int = setting(4, "Number of Mamba blocks.")
-    batch_size: int = setting(8, "Sequences per step.")
+    batch_size: int = setting(4, "Sequences per step.")
     length: int = setting(256, "Bytes per sequence.")
     learning_rate: float = setting(4e-3, "Peak learning rate of AdamW.")
     max_steps: int = setting(20_000, "Most optimiser steps.")

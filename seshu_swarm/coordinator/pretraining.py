@@ -47,7 +47,7 @@ class PretrainSettings:
     `power` mixes the languages (p ∝ n^power: 1 as they are, 0 all alike). Raises UsageError.
     """
 
-    batch_size: int = 8
+    batch_size: int = 4
     length: int = 256
     max_steps: int = 100_000
     max_seconds: float = 3_600.0

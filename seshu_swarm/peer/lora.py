@@ -61,7 +61,7 @@ class LoraSettings:
     max_held_out_rows: int = 200
     max_tokens: int = 512
     batch_tokens: int = 1_024
-    replay_share: float = 0.0
+    replay_share: float = 0.3
     seed: int = 0
     state_period_seconds: float = 20.0
 

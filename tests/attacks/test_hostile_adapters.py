@@ -265,7 +265,8 @@ def changed_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> 
     path = folder / "manifest.json"
     table = json.loads(path.read_bytes())
     change(table)
-    path.write_text(json.dumps(table))
+    # In canonical form, so that it is the change that is refused.
+    path.write_text(json.dumps(table, sort_keys=True, indent=1, ensure_ascii=False))
 
 
 def file_named(name: str) -> Callable[[dict[str, Any]], None]:
