@@ -34,16 +34,23 @@ logger = logging.getLogger(__name__)
 
 OPEN_SECONDS = 10.0
 MAX_RECOVERIES = 8
+RESUME_SECONDS = 2.0
+MAX_RESUMED = 2
 
 FindOffers = Callable[[], Awaitable[list[Offer]]]
 
 
 @dataclass
 class Leg:
-    """A hop with its open stream and the inputs sent into it so far."""
+    """A hop with its open stream and the inputs sent into it so far.
+
+    `num_resumed` counts broken streams to this peer since its last answer.
+    """
 
     hop: Hop
     stream: Channel
+    epoch: int
+    num_resumed: int = 0
     inputs: list[Tensor] = field(default_factory=list)
     position: int = 0
 
@@ -81,7 +88,8 @@ class RemoteSession:
             try:
                 output = await self._send(self._legs[index], hidden_BLM)
             except PeerError as error:
-                await self._replace(index, error)
+                if not (isinstance(error, PeerLostError) and await self._resume(self._legs[index])):
+                    await self._replace(index, error)
                 continue
             self._legs[index].inputs.append(hidden_BLM)
             hidden_BLM, index = output, index + 1
@@ -92,8 +100,25 @@ class RemoteSession:
         reply = await leg.stream.receive(StepReply, seconds=self._step_seconds, what="a step")
         if reply.position != leg.position + hidden_BLM.shape[1]:
             raise ProtocolError(f"{leg.stream} is at {reply.position}", rule="exactly-once steps")
-        leg.position = reply.position
+        leg.position, leg.num_resumed = reply.position, 0
         return wire.unpack_tensor(reply.hidden, tuple(hidden_BLM.shape))
+
+    async def _resume(self, leg: Leg) -> bool:
+        """Whether the peer still has the session: a broken stream is not yet a lost peer.
+
+        It is at our position, or one step further, if only the answer was lost: then the step that
+        is sent again gets the remembered answer.
+        """
+        leg.stream.close()
+        if leg.num_resumed == MAX_RESUMED:
+            return False
+        leg.num_resumed += 1
+        try:
+            stream, position = await self._dial(leg.hop, leg.epoch, seconds=RESUME_SECONDS)
+        except PeerError:
+            return False
+        leg.stream = stream
+        return position >= leg.position
 
     async def _replace(self, index: int, error: PeerError) -> None:
         """Put other peers in the place of a lost one and bring them to its position."""
@@ -151,26 +176,30 @@ class RemoteSession:
                 self._epoch += 1
 
     async def _open(self, hop: Hop) -> Leg:
-        stream = await self._swarm.open(hop.peer_id, SESSIONS)
+        stream, position = await self._dial(hop, self._epoch, seconds=OPEN_SECONDS)
+        if position != 0:
+            stream.close()
+            raise ProtocolError(f"{stream} opened at {position}", rule="a new session is at 0")
+        return Leg(hop, stream, self._epoch)
+
+    async def _dial(self, hop: Hop, epoch: int, *, seconds: float) -> tuple[Channel, int]:
+        """A stream for the session's part at this peer, and the position it has there."""
+        stream = await self._swarm.open(hop.peer_id, SESSIONS, seconds=seconds)
         try:
             await stream.send(
                 OpenSession(
                     session_id=self._id_at(hop.span),
-                    epoch=self._epoch,
+                    epoch=epoch,
                     revision=self._revision,
                     start=hop.span.start,
                     end=hop.span.end,
                 )
             )
-            opened = await stream.receive(SessionOpened, seconds=OPEN_SECONDS, what="a session")
-            if opened.position != 0:
-                raise ProtocolError(
-                    f"{stream} opened at {opened.position}", rule="a new one is at 0"
-                )
+            opened = await stream.receive(SessionOpened, seconds=seconds, what="a session")
         except PeerError:
             stream.close()
             raise
-        return Leg(hop, stream)
+        return stream, opened.position
 
     def _id_at(self, span: Span) -> str:
         # A peer may serve two parts of one chain: each part is a session of its own there.

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from seshu_swarm import log, running
 from seshu_swarm.dht import Found
-from seshu_swarm.errors import EXIT_INTERRUPTED, DeadlineError, PeerError, UsageError
+from seshu_swarm.errors import EXIT_INTERRUPTED, DeadlineError, UsageError
 from seshu_swarm.joining import Joined, join
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
@@ -90,10 +92,11 @@ class Donor:
         if tuned is None:
             return
         reference = await push(self._joined, self._settings, self._guest, tuned)
-        verdict = await hand_in(self._joined, run, self._settings, tuned, reference)
+        submit = partial(hand_in, self._joined, run, self._settings, tuned, reference)
+        verdict = await submit()
         log.event("handed-in", f"handed in {reference}", reference=str(reference))
         self._show(tuned, "waiting for the verdict")
-        self._show(tuned, await self._await_verdict(tuned.digest, verdict))
+        self._show(tuned, await self._await_verdict(tuned.digest, verdict, submit))
 
     def _show(self, tuned: Tuned, doing: str) -> None:
         status.write(
@@ -117,10 +120,12 @@ class Donor:
             return dealt
         return replace(dealt, documents=await running_text(self._joined, run))
 
-    async def _await_verdict(self, digest: str, verdict: Verdict | None) -> str:
+    async def _await_verdict(
+        self, digest: str, verdict: Verdict | None, submit: Callable[[], Awaitable[Verdict | None]]
+    ) -> str:
         """Wait for the coordinator's word, say it, and return it as a line."""
         deadline = time.monotonic() + self._settings.wait_seconds
-        while verdict is None or verdict.state == "pending":
+        while verdict is None or verdict.state in ("pending", "unknown"):
             if time.monotonic() > deadline and self._settings.follow:
                 log.event("no-verdict", "no verdict yet; going on with the next checkpoint")
                 return "no verdict yet"
@@ -132,10 +137,10 @@ class Donor:
                 )
             if not await self._stop.sleep(VERDICT_SECONDS):
                 return "stopped while waiting for the verdict"
-            try:
-                verdict = await ask_verdict(self._joined, digest)
-            except PeerError as error:
-                logger.info("asking for the verdict: %s", error)
+            verdict = await ask_verdict(self._joined, digest)
+            if verdict is not None and verdict.state == "unknown":
+                # The first submission was lost on the way.
+                verdict = await submit()
         text = f"{verdict.state}: {verdict.reason}"
         text += f"; gain {verdict.gain}" if verdict.gain else ""
         text += f"; next: {verdict.next_step}" if verdict.next_step else ""

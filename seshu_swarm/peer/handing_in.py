@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from seshu_swarm import packages, records
-from seshu_swarm.errors import PeerError, ResourceError
+from seshu_swarm.errors import DeadlineError, PeerLostError, ResourceError
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.guest import Guest
@@ -83,13 +83,16 @@ async def ask_verdict(joined: Joined, digest: str) -> Verdict | None:
 
 
 async def _ask(joined: Joined, request: SubmitAdapter | AskVerdict) -> Verdict | None:
+    """The coordinator's word, or None while it cannot be had. Raises RefusalError."""
     try:
         stream = await joined.swarm.open(joined.coordinator, INTAKE)
-    except PeerError as error:
-        logger.warning("the coordinator cannot be reached, the DHT keeps the record: %s", error)
+        try:
+            await stream.send(IntakeRequest(request=request))
+            return await stream.receive(
+                Verdict, seconds=ANSWER_SECONDS, what="the coordinator's word"
+            )
+        finally:
+            stream.close()
+    except (PeerLostError, DeadlineError) as error:
+        logger.warning("no word from the coordinator; the DHT keeps the record: %s", error)
         return None
-    try:
-        await stream.send(IntakeRequest(request=request))
-        return await stream.receive(Verdict, seconds=ANSWER_SECONDS, what="the coordinator's word")
-    finally:
-        stream.close()

@@ -7,10 +7,13 @@ the package with peers that take it in (the coordinator and one other holder).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from seshu_swarm import packages, uids
 from seshu_swarm.channel import Channel
@@ -40,7 +43,10 @@ from seshu_swarm.stores.base import missing, partial_of, settle
 logger = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 20.0
+RETRY_SECONDS = (0.0, 0.3, 1.5)
 MIN_HOLDERS = 2
+
+Answer = TypeVar("Answer")
 
 
 class SwarmStore:
@@ -55,7 +61,17 @@ class SwarmStore:
         providers = await self._providers(reference.digest)
         manifest = await self._manifest(reference.digest, into, providers)
         for name in missing(into, manifest, names):
-            await self._from_any(providers, reference.digest, into / name, name, manifest)
+            await first_answer(
+                providers,
+                partial(
+                    self._fetch_file,
+                    digest=manifest.digest,
+                    path=into / name,
+                    name=name,
+                    manifest=manifest,
+                ),
+                f"{name} of package {manifest.digest[:12]}",
+            )
         return manifest
 
     async def _providers(self, digest: str) -> list[str]:
@@ -69,18 +85,17 @@ class SwarmStore:
     async def _manifest(self, digest: str, into: Path, providers: list[str]) -> Manifest:
         if (into / MANIFEST).is_file():
             return packages.read_manifest(into, digest)
-        failures = []
-        for peer in providers:
-            try:
-                data = await self._read_small(peer, digest)
-                if hashlib.sha256(data).hexdigest() != digest:
-                    raise DigestError(f"peer …{peer[-6:]} sent another manifest")
-                manifest = packages.parse_manifest(data)
-                packages.write_whole(into / MANIFEST, data)
-                return manifest
-            except (PeerError, DigestError) as error:
-                failures.append(str(error))
-        raise _nobody(digest, MANIFEST, failures)
+
+        async def ask(peer: str) -> bytes:
+            data = await self._read_small(peer, digest)
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise DigestError(f"peer …{peer[-6:]} sent another manifest")
+            return data
+
+        data = await first_answer(providers, ask, f"{MANIFEST} of package {digest[:12]}")
+        manifest = packages.parse_manifest(data)
+        packages.write_whole(into / MANIFEST, data)
+        return manifest
 
     async def _read_small(self, peer: str, digest: str) -> bytes:
         stream = await self._ask(peer, digest, MANIFEST, 0)
@@ -96,34 +111,21 @@ class SwarmStore:
         finally:
             stream.close()
 
-    async def _from_any(
-        self, providers: list[str], digest: str, path: Path, name: str, manifest: Manifest
-    ) -> None:
-        failures = []
-        for peer in providers:
-            try:
-                await self._fetch_file(peer, digest, path, name, manifest)
-                return
-            except (PeerError, DigestError) as error:
-                logger.debug("fetching %s of %s: %s", name, digest[:12], error)
-                failures.append(str(error))
-        raise _nobody(digest, name, failures)
-
     async def _fetch_file(
-        self, peer: str, digest: str, path: Path, name: str, manifest: Manifest
+        self, peer: str, *, digest: str, path: Path, name: str, manifest: Manifest
     ) -> None:
-        entry, partial = manifest.files[name], partial_of(path)
+        entry, part = manifest.files[name], partial_of(path)
         try:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            resumed_bytes = partial.stat().st_size if partial.exists() else 0
-            await self._append(peer, digest, name, partial, entry)
-            settle(partial, path, entry)
+            part.parent.mkdir(parents=True, exist_ok=True)
+            resumed_bytes = part.stat().st_size if part.exists() else 0
+            await self._append(peer, digest, name, part, entry)
+            settle(part, path, entry)
         except (ProtocolError, DigestError):
-            partial.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             if resumed_bytes == 0:
                 raise
             # What another peer gave before may be what is wrong: once more, from the start.
-            await self._fetch_file(peer, digest, path, name, manifest)
+            await self._fetch_file(peer, digest=digest, path=path, name=name, manifest=manifest)
         except OSError as error:
             raise from_os_error(error, str(path)) from error
 
@@ -198,9 +200,28 @@ async def _send_file(stream: Channel, path: Path) -> None:
             await stream.send(Chunk(data=data))
 
 
-def _nobody(digest: str, name: str, failures: list[str]) -> PeerLostError:
-    return PeerLostError(
-        f"no provider gave {name} of package {digest[:12]}: {'; '.join(failures) or 'none known'}",
+async def first_answer(
+    peers: Sequence[str], ask: Callable[[str], Awaitable[Answer]], what: str
+) -> Answer:
+    """Ask one peer after another; those whose stream broke are asked again after a while.
+
+    libp2p resets streams when it drops the second of two connections that two peers opened to
+    each other at once, which happens just when a peer joins. Raises PeerLostError.
+    """
+    failures, left = [], list(peers)
+    for wait_seconds in RETRY_SECONDS:
+        await asyncio.sleep(wait_seconds)
+        for peer in list(left):
+            try:
+                return await ask(peer)
+            except PeerLostError as error:
+                failures.append(str(error))
+            except (PeerError, DigestError) as error:
+                logger.debug("%s: %s", what, error)
+                failures.append(str(error))
+                left.remove(peer)
+    raise PeerLostError(
+        f"no provider gave {what}: {'; '.join(failures) or 'none known'}",
         rule="at least one peer that holds it must be reachable",
         way_out="try again in a minute; the transfer goes on where it stopped",
     )
