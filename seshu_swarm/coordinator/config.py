@@ -34,7 +34,7 @@ class OpenConfig(RunFolderConfig):
     rows_per_shard: int = setting(1_000, "Rows in one shard of the data catalogue.")
     hold_out_rows: int = setting(160, "Rows held out per language and split (tuning, gate, final).")
     hold_out_documents: int = setting(
-        60, "Documents of running text held out per language and split."
+        60, "Documents of running text held out per language for the gate; half for the others."
     )
     base: str | None = setting(
         None, "Folder of a Mamba checkpoint to start from; unset: pretrain one."
@@ -81,6 +81,10 @@ class RunConfig(NetworkConfig):
     score_calls: int = setting(24, "Most evaluations spent on choosing adapters in one round.")
     min_gain: float = setting(
         0.002, "Least gain, in bits per byte, for which an adapter is taken into a mixture."
+    )
+    max_detectable: float = setting(
+        0.05,
+        "A language whose smallest detectable gain is above this is unscored, in bits per byte.",
     )
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
 

@@ -20,7 +20,7 @@ from seshu_swarm.data.windows import Window, windows_of_documents, windows_of_ro
 NAMES = ("tuning", "gate", "final")
 MAX_WINDOW_BYTES = 512
 MAX_CONTEXT_TOKENS = 128
-MAX_WINDOWS_PER_DOCUMENT = 4  # long documents must not outweigh, nor outlast, the others
+MAX_WINDOWS_PER_DOCUMENT = 3  # long documents must not outweigh, nor outlast, the others
 
 
 def write_hold_outs(folder: RunFolder, ledger: Ledger, sets: dict[str, Holdout]) -> None:

@@ -27,6 +27,7 @@ from seshu_swarm.coordinator.search import SelectionRule
 from seshu_swarm.coordinator.selecting import Selection
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import RoundError, SeshuError
+from seshu_swarm.evaluate.accept import AcceptRule
 from seshu_swarm.progress import Bar
 from seshu_swarm.records import RoundRecord
 from seshu_swarm.running import Stop
@@ -189,7 +190,8 @@ class RoundHolder:
                 "no mixture of the adapters is better than the base on the tuning split"
             )
         self._enter(current, RoundState.GATING)
-        verdict = judge.gate(mixture, test_index=current.number)
+        rule = AcceptRule(max_detectable=self._settings.max_detectable)
+        verdict = judge.gate(mixture, test_index=current.number, rule=rule)
         text = "; ".join(verdict.reasons)
         log.event("gate", f"gate: {text}", accepted=verdict.accepted, reasons=verdict.reasons)
         if not verdict.accepted:

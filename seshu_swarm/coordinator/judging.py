@@ -19,7 +19,7 @@ from seshu_swarm.adapters.sketch import find_duplicates, sketch_of
 from seshu_swarm.coordinator.scoring import Comparisons, HeldOut, Scorer, Scores
 from seshu_swarm.coordinator.search import SelectionRule, TuningScore
 from seshu_swarm.coordinator.selecting import Controls, Selection, select
-from seshu_swarm.evaluate.accept import Verdict, gate
+from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
 from seshu_swarm.evaluate.bits import bits_per_byte
 from seshu_swarm.mamba.whole import WholeModel
 
@@ -87,11 +87,11 @@ class Judge:
             rule=rule,
         )
 
-    def gate(self, mixture: Mixture, *, test_index: int) -> Verdict:
+    def gate(self, mixture: Mixture, *, test_index: int, rule: AcceptRule) -> Verdict:
         """Decide on the gate split, which is read once per round."""
         scorer = Scorer(self._model, self._splits.gate, self._deltas)
         found = scorer.compare(scorer.score_mixture(mixture))
-        return gate(found.gains, found.harms, test_index=test_index)
+        return gate(found.gains, found.harms, test_index=test_index, rule=rule)
 
     def final(self, published: Path) -> FinalWord:
         """Report on the final split, from the checkpoint as it was written to disk."""

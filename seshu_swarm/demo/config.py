@@ -21,7 +21,7 @@ class DemoConfig(OutputConfig):
     num_blocks: int = setting(4, "Number of Mamba blocks; two spans share them.")
     pretrain_seconds: float = setting(70.0, "Time for pretraining the base, in seconds.")
     finetune_seconds: float = setting(50.0, "Time for each donor's training, in seconds.")
-    hold_out_rows: int = setting(60, "Rows held out per language for the gate and for the end.")
+    hold_out_rows: int = setting(120, "Rows held out per language for the gate; half for the end.")
     max_new_tokens: int = setting(48, "Bytes generated in each language.")
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ SLACK_SECONDS = 120.0
 SWITCH_SECONDS = 60.0
 SCORE_CALLS = 20
 MIN_GAIN = 0.004  # with thirty tuning rows a language, less than this is noise
+MAX_DETECTABLE = 0.25  # rows of many kinds: the gate's hundred and twenty are few
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Story:
         arguments = ["open", *self._run_folder, "--run-id", "demo"]
         arguments += ["--languages", ",".join(settings.languages), "--bad-rows", settings.bad_rows]
         arguments += ["--hold-out-rows", str(settings.hold_out_rows)]
-        arguments += ["--hold-out-documents", str(max(8, settings.hold_out_rows // 2))]
+        arguments += ["--hold-out-documents", str(max(12, settings.hold_out_rows // 4))]
         if settings.data:
             arguments += ["--data", settings.data]
         child = await self._children.start("coordinator open", COORDINATOR, arguments)
@@ -118,6 +119,7 @@ class Story:
         arguments += ["--close-after", str(len(self._donor_languages))]
         arguments += ["--round-seconds", str(self._settings.finetune_seconds + SLACK_SECONDS)]
         arguments += ["--score-calls", str(SCORE_CALLS), "--min-gain", str(MIN_GAIN)]
+        arguments += ["--max-detectable", str(MAX_DETECTABLE)]
         return await self._children.start("coordinator", COORDINATOR, arguments)
 
     async def _host(self, link: str) -> list[Child]:
