@@ -115,7 +115,7 @@ class Swarm:
         ]
 
     async def announce(self, record: records.Record) -> bool:
-        """Store a record under its key until its time is up; False if nobody took it."""
+        """Store a record under its key until its time is up; whether the peer asked last took it."""
         self._sequence = max(self._sequence + 1, int(time.time() * 1000))
         signed = record.model_copy(update={"sequence": self._sequence})
         # The DHT refuses a store whose expiration does not grow.

@@ -77,14 +77,19 @@ async def join(settings: JoinConfig) -> Joined:
 
 def remembered(state_dir: Path, run_id: str) -> list[str]:
     """Addresses that worked before: the link's peers may be gone by now."""
-    try:
-        table = json.loads((state_dir / ADDRESSES_FILE).read_bytes())
-        return [str(address) for address in table.get(run_id, [])][:MAX_ADDRESSES]
-    except (OSError, ValueError, AttributeError, TypeError):
-        return []
+    found = _addresses(state_dir).get(run_id)
+    return [str(address) for address in found][:MAX_ADDRESSES] if isinstance(found, list) else []
 
 
 def remember(state_dir: Path, run_id: str, addresses: list[str]) -> None:
-    path = state_dir / ADDRESSES_FILE
-    table = {run_id: addresses[:MAX_ADDRESSES]}
-    write_whole(path, json.dumps(table).encode())
+    """Keep the addresses of a run beside those of other runs."""
+    table = _addresses(state_dir) | {run_id: addresses[:MAX_ADDRESSES]}
+    write_whole(state_dir / ADDRESSES_FILE, json.dumps(table).encode())
+
+
+def _addresses(state_dir: Path) -> dict[str, object]:
+    try:
+        table = json.loads((state_dir / ADDRESSES_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return table if isinstance(table, dict) else {}

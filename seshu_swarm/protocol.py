@@ -18,7 +18,6 @@ from seshu_swarm.records import Count, Digest, RunId, ShortText, check_wire_vers
 SESSIONS = "seshu/sessions"
 BLOBS = "seshu/blobs"
 INTAKE = "seshu/intake"
-STATUS = "seshu/status"
 
 MAX_STEP_TOKENS = 4_096
 CHUNK_BYTES = 1 << 20
@@ -145,16 +144,6 @@ class Verdict(Message):
     gain: ShortText
     next_step: ShortText
     round_index: Count
-
-
-class AskStatus(Message):
-    pass
-
-
-class Status(Message):
-    """Free-form facts of a peer for people; never used to decide anything."""
-
-    facts: dict[str, Any]
 
 
 Kind = TypeVar("Kind", bound=Message)

@@ -7,6 +7,7 @@ exist (`cli` imports the chosen command) are named by the entry points, which ar
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +119,12 @@ def test_all_rooms_are_known_to_the_rule() -> None:
 def test_role_kits_hold_no_python() -> None:
     kits = [PACKAGE.parent / name for name in ("peer", "coordinator", "deploy")]
     assert [path for kit in kits for path in kit.rglob("*.py")] == []
+
+
+@pytest.mark.parametrize(
+    "package", sorted(path.parent for path in PACKAGE.rglob("__init__.py")), ids=lambda p: p.name
+)
+def test_a_package_s_docstring_names_its_files(package: Path) -> None:
+    map_of_files = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    files = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    assert not [name for name in sorted(files) if not re.search(rf"\b{name}\b", map_of_files)]

@@ -1,5 +1,8 @@
 """Measurements of this machine, by name. Each prints a table and returns its numbers by name.
 
+    config   settings of the command       run      one bench, its table and its report
+    engine   training speed of the engine
+
 Nothing is imported until a bench is run.
 """
 

@@ -20,6 +20,7 @@ from seshu_swarm.records import AdapterRecord
 REQUEST_SECONDS = 10.0
 MAX_REQUESTS_PER_MINUTE = 120
 MAX_ADAPTERS_PER_PEER = 4
+MAX_PEERS_COUNTED = 10_000
 UNKNOWN = Verdict(
     state="unknown", reason="no such adapter here", gain="", next_step="submit it", round_index=0
 )
@@ -33,6 +34,8 @@ class RateLimit:
         self._calls: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def allow(self, peer_id: str, now: float) -> bool:
+        if len(self._calls) >= MAX_PEERS_COUNTED:
+            self._forget(now)
         calls = self._calls[peer_id]
         while calls and now - calls[0] > 60:
             calls.popleft()
@@ -40,6 +43,12 @@ class RateLimit:
             return False
         calls.append(now)
         return True
+
+    def _forget(self, now: float) -> None:
+        """Drop peers that have been silent for a minute: strangers must not fill our memory."""
+        silent = [p for p, calls in self._calls.items() if not calls or now - calls[-1] > 60]
+        for peer_id in silent:
+            del self._calls[peer_id]
 
 
 class Intake:
@@ -65,6 +74,8 @@ class Intake:
         record = records.from_bytes(data)
         if not isinstance(record, AdapterRecord):
             raise refusal(Refusal.MALFORMED, f"a record of type {record.type}, not an adapter")
+        if record.run_id != self._ledger.fact("run_id"):
+            raise refusal(Refusal.RUN_UNKNOWN, f"the record is of run {record.run_id}")
         if found := self._ledger.adapter(record.digest):
             if found.owner != owner:
                 raise refusal(Refusal.NOT_OWNER, "another peer handed this adapter in")

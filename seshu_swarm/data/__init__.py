@@ -4,6 +4,7 @@
     scripts      which letters a language is written in
     folder       a run's folder of text                             own_rows    a donor's own rows
     names        names from Unicode CLDR                            phrasebook  the built-in text
+    phrases      rows and texts of each kind of name
     rolling      hashes of all windows                              overlap     who shares windows
     groups       what stays in one part                             splits      the parts of a corpus
     holdout      the commitment to a held-out set, its file         catalogue   shards as a package

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-
-from seshu_swarm import log, running
-from seshu_swarm.joining import Joined, join
+from seshu_swarm import log
+from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import AutoConfig
 from seshu_swarm.peer.donor import Donor
-from seshu_swarm.peer.guest import Guest, Limits
+from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.host import HostingPeer
+from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.roles import Role, choose_role
 from seshu_swarm.records import SpanRecord
 from seshu_swarm.running import Stop
@@ -18,25 +17,16 @@ from seshu_swarm.uids import span_keys
 
 
 def run(settings: AutoConfig) -> int:
-    limits = Limits.of(settings)
-    if limits.max_threads:
-        torch.set_num_threads(limits.max_threads)
-    return running.run(lambda stop: do_what_is_lacking(settings, limits, stop))
-
-
-async def do_what_is_lacking(settings: AutoConfig, limits: Limits, stop: Stop) -> int:
-    joined = await join(settings)
-    guest = Guest(limits, joined.state_dir)
-    try:
+    async def do_what_is_lacking(joined: Joined, guest: Guest, stop: Stop) -> bool:
         role, reason = await _choose(joined, settings)
         log.event("role", f"{role}: {reason}", role=str(role), reason=reason)
         if role is Role.HOST:
             await HostingPeer(joined, settings, guest).live(stop)
-        else:
-            await Donor(joined, settings, guest, stop).live()
-    finally:
-        await joined.swarm.leave()
-    return 0
+            return True
+        await Donor(joined, settings, guest, stop).live()
+        return not stop.is_set()
+
+    return lend(settings, do_what_is_lacking)
 
 
 async def _choose(joined: Joined, settings: AutoConfig) -> tuple[Role, str]:

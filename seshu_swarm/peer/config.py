@@ -10,7 +10,12 @@ from seshu_swarm.peer.guest import GuestConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostConfig(JoinConfig, GuestConfig):
+class LentConfig(JoinConfig, GuestConfig):
+    """A command that joins a run with a machine somebody lends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostConfig(LentConfig):
     """`peer host`: serve a span of blocks."""
 
     blocks: str | None = setting(
@@ -25,7 +30,7 @@ class HostConfig(JoinConfig, GuestConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(JoinConfig, GuestConfig):
+class FinetuneConfig(LentConfig):
     """`peer finetune`: train a LoRA adapter here and offer it to the swarm."""
 
     language: str | None = setting(

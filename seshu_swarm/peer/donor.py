@@ -14,16 +14,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-import torch
-
-from seshu_swarm import log, running
+from seshu_swarm import log
 from seshu_swarm.dht import Found
-from seshu_swarm.errors import EXIT_INTERRUPTED, DeadlineError, UsageError
-from seshu_swarm.joining import Joined, join
+from seshu_swarm.errors import DeadlineError, UsageError
+from seshu_swarm.joining import Joined
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
-from seshu_swarm.peer.guest import Guest, Limits
+from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.handing_in import ask_verdict, hand_in, push
+from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.rows import Dealt, own_rows, running_text, shard_rows
 from seshu_swarm.peer.tuning import Tuned, tune
 from seshu_swarm.protocol import Verdict
@@ -38,23 +37,13 @@ FOLLOW_SECONDS = 10.0
 
 
 def run(settings: FinetuneConfig) -> int:
-    limits = Limits.of(settings)
-    if limits.max_threads:
-        torch.set_num_threads(limits.max_threads)
-    return running.run(lambda stop: donate(settings, limits, stop))
+    async def donate(joined: Joined, guest: Guest, stop: Stop) -> bool:
+        text = f"ready training for run {joined.run.run_id}"
+        log.event("ready", text, peer_id=joined.swarm.peer_id)
+        await Donor(joined, settings, guest, stop).live()
+        return not stop.is_set()
 
-
-async def donate(settings: FinetuneConfig, limits: Limits, stop: Stop) -> int:
-    joined = await join(settings)
-    try:
-        log.event(
-            "ready", f"ready training for run {joined.run.run_id}", peer_id=joined.swarm.peer_id
-        )
-        donor = Donor(joined, settings, Guest(limits, joined.state_dir), stop)
-        await donor.live()
-    finally:
-        await joined.swarm.leave()
-    return EXIT_INTERRUPTED if stop.is_set() else 0
+    return lend(settings, donate)
 
 
 class Donor:

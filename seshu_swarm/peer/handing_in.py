@@ -59,7 +59,7 @@ async def hand_in(
     tuned: Tuned,
     reference: Reference,
 ) -> Verdict | None:
-    """Announce the adapter and submit it; None while the coordinator cannot be reached.
+    """Submit the adapter and announce it; None while the coordinator cannot be reached.
 
     Raises RefusalError when the coordinator says no.
     """
@@ -74,8 +74,10 @@ async def hand_in(
         licence=settings.licence,
         round_index=run.round_index,
     )
+    # Handed in before it is announced: whoever reads the DHT comes too late to claim it.
+    verdict = await _ask(joined, SubmitAdapter(record=records.to_bytes(record)))
     await joined.swarm.announce(record)
-    return await _ask(joined, SubmitAdapter(record=records.to_bytes(record)))
+    return verdict
 
 
 async def ask_verdict(joined: Joined, digest: str) -> Verdict | None:

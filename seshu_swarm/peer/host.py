@@ -9,14 +9,14 @@ import asyncio
 import logging
 import random
 
-import torch
-
 from seshu_swarm import checkpoints, log, running
 from seshu_swarm.dht import Found
-from seshu_swarm.joining import Joined, join, packages_of
+from seshu_swarm.errors import UsageError
+from seshu_swarm.joining import Joined, packages_of
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import HostConfig
-from seshu_swarm.peer.guest import Guest, Limits
+from seshu_swarm.peer.guest import Guest
+from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.served import ServedSpan, bytes_to_host
 from seshu_swarm.peer.serving import SpanService
 from seshu_swarm.protocol import BLOBS, SESSIONS
@@ -35,20 +35,11 @@ BYTES_PER_PARAMETER = 4
 
 
 def run(settings: HostConfig) -> int:
-    limits = Limits.of(settings)
-    if limits.max_threads:
-        torch.set_num_threads(limits.max_threads)
-    return running.run(lambda stop: host(settings, limits, stop))
+    async def host(joined: Joined, guest: Guest, stop: Stop) -> bool:
+        await HostingPeer(joined, settings, guest).live(stop)
+        return True
 
-
-async def host(settings: HostConfig, limits: Limits, stop: Stop) -> int:
-    joined = await join(settings)
-    try:
-        peer = HostingPeer(joined, settings, Guest(limits, joined.state_dir))
-        await peer.live(stop)
-    finally:
-        await joined.swarm.leave()
-    return 0
+    return lend(settings, host)
 
 
 class HostingPeer:
@@ -86,12 +77,21 @@ class HostingPeer:
     async def _choose_span(self) -> Span:
         run = self._joined.run
         if self._settings.blocks:
-            span = Span.parse(self._settings.blocks)
-            return Span(span.start, min(span.end, run.num_blocks))
+            return self._told_span(Span.parse(self._settings.blocks))
         found = await self._swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
         covered = coverage((Span(f.record.start, f.record.end) for f in found), run.num_blocks)
         length = self._settings.num_blocks or self._blocks_that_fit()
         return choose_span(covered, length, random.Random(self._swarm.peer_id))
+
+    def _told_span(self, span: Span) -> Span:
+        run = self._joined.run
+        if span.end > run.num_blocks:
+            raise UsageError(
+                f"--blocks {span} of a model with {run.num_blocks} blocks",
+                rule="a span lies inside the model",
+                way_out=f"for example --blocks 0:{run.num_blocks}",
+            )
+        return span
 
     def _blocks_that_fit(self) -> int:
         """As many blocks as the memory limit allows, at least one."""

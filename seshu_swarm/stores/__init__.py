@@ -3,6 +3,7 @@
     file     folders of this machine
     swarm    any peer that announced the package; no account needed
     hub      the Hugging Face Hub, by commit
+    base     what every store does, and what they share
     holder   the giving side of `swarm`: what this peer holds for others
 
 A store fetches named files of a package into a folder, resuming what is there and checking every

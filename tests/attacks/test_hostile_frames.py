@@ -17,16 +17,17 @@ from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, PeerLostError, RefusalError
 from seshu_swarm.frames import FrameKind
-from seshu_swarm.protocol import AskStatus, Hello, Status
+from seshu_swarm.protocol import Hello
 from tests.loopback import RUN_ID, Attacker, Loopback
+from tests.messages import Facts, Question
 
 TALK = "seshu/test-talk"
 GREETING = frames.encode(FrameKind.MESSAGE, Hello(run_id=RUN_ID).model_dump())
 
 
 async def answer_status(channel: Channel) -> None:
-    while await channel.receive_or_end(AskStatus, seconds=5, what="a question"):
-        await channel.send(Status(facts={}))
+    while await channel.receive_or_end(Question, seconds=5, what="a question"):
+        await channel.send(Facts(facts={}))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ async def say(mallory: Attacker, server: Swarm, data: bytes) -> None:
     try:
         writer.write(data)
         await writer.drain()
-        while await stream.receive_or_end(Status, seconds=3, what="an answer"):
+        while await stream.receive_or_end(Facts, seconds=3, what="an answer"):
             continue
     finally:
         stream.close()
@@ -120,8 +121,8 @@ async def asks_politely(mallory: Attacker, server: Swarm) -> int:
     await stream.send(Hello(run_id=RUN_ID))
     answers = 0
     for _ in range(3):
-        await stream.send(AskStatus())
-        answers += await stream.receive(Status, seconds=5, what="facts") == Status(facts={})
+        await stream.send(Question())
+        answers += await stream.receive(Facts, seconds=5, what="facts") == Facts(facts={})
     stream.close()
     return answers
 

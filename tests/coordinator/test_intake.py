@@ -44,6 +44,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(folder / "ledger.sqlite")
+        self.ledger.set_fact("run_id", adapter().run_id)
         self.intake = Intake(self.ledger, self.current)
 
     def current(self) -> Round | None:
@@ -125,6 +126,20 @@ def test_no_round_or_a_closed_one_takes_nothing(desk: Desk) -> None:
 def test_an_adapter_of_another_base_is_stale(desk: Desk) -> None:
     desk.begin()
     assert refused(desk, adapter(base_revision=OTHER)) == "STALE_BASE"
+
+
+def test_an_adapter_of_another_run_is_not_ours(desk: Desk) -> None:
+    desk.begin()
+    assert refused(desk, adapter(run_id="another-run")) == "RUN_UNKNOWN"
+
+
+def test_silent_peers_are_forgotten_before_they_fill_the_memory() -> None:
+    rate = intake.RateLimit(1)
+    for number in range(intake.MAX_PEERS_COUNTED):
+        assert rate.allow(f"peer-{number}", 0.0)
+    assert not rate.allow("peer-0", 30.0)
+    assert rate.allow("one-more", 61.0)
+    assert len(rate._calls) == 1
 
 
 def test_one_donor_cannot_fill_a_round(desk: Desk) -> None:

@@ -22,8 +22,9 @@ from seshu_swarm.errors import (
     SeshuError,
 )
 from seshu_swarm.frames import FrameKind
-from seshu_swarm.protocol import AskStatus, Chunk, Hello, Refusal, Status
+from seshu_swarm.protocol import Chunk, Hello, Refusal
 from tests.loopback import RUN_ID, Attacker, Loopback
+from tests.messages import Facts, Question
 
 TALK = "seshu/test-talk"
 SILENT = "seshu/test-silent"
@@ -32,8 +33,8 @@ Handler = Callable[[Channel], Coroutine[Any, Any, None]]
 
 async def answer_status(channel: Channel) -> None:
     """Ask, answer, ask, answer, until the other side ends the stream as agreed."""
-    while await channel.receive_or_end(AskStatus, seconds=5, what="a question"):
-        await channel.send(Status(facts={"peer": channel.peer_id}))
+    while await channel.receive_or_end(Question, seconds=5, what="a question"):
+        await channel.send(Facts(facts={"peer": channel.peer_id}))
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +59,10 @@ def test_a_conversation_ends_as_agreed(loopback: Loopback, server: Swarm, client
         stream = await client.open(server.peer_id, TALK)
         facts: list[dict[str, Any] | None] = []
         for _ in range(3):
-            await stream.send(AskStatus())
-            facts.append((await stream.receive(Status, seconds=5, what="facts")).facts)
+            await stream.send(Question())
+            facts.append((await stream.receive(Facts, seconds=5, what="facts")).facts)
         await stream.finish()
-        end = await stream.receive_or_end(Status, seconds=5, what="the end")
+        end = await stream.receive_or_end(Facts, seconds=5, what="the end")
         facts.append(end.facts if end else None)
         stream.close()
         assert stream.sent_bytes > 0
@@ -75,10 +76,10 @@ def test_streams_do_not_mix(loopback: Loopback, server: Swarm, client: Swarm) ->
     async def talk(times: int) -> int:
         stream = await client.open(server.peer_id, TALK)
         for _ in range(times):
-            await stream.send(AskStatus())
-            await stream.receive(Status, seconds=5, what="facts")
+            await stream.send(Question())
+            await stream.receive(Facts, seconds=5, what="facts")
         await stream.finish()
-        assert await stream.receive_or_end(Status, seconds=5, what="the end") is None
+        assert await stream.receive_or_end(Facts, seconds=5, what="the end") is None
         stream.close()
         return times
 
@@ -96,7 +97,7 @@ def outcome(loopback: Loopback, server: Swarm, client: Swarm, handler: Handler) 
         await server.serve(name, handler)
         stream = await client.open(server.peer_id, name)
         try:
-            await stream.receive(Status, seconds=2, what="facts")
+            await stream.receive(Facts, seconds=2, what="facts")
         finally:
             stream.close()
 
@@ -185,7 +186,7 @@ def test_a_stream_of_another_run_is_refused(
         stranger = await loopback.joining("stranger", run_id="another-run")
         stream = await stranger.open(server.peer_id, TALK)
         try:
-            await stream.receive(Status, seconds=5, what="facts")
+            await stream.receive(Facts, seconds=5, what="facts")
         finally:
             stream.close()
             await loopback.leave(stranger)
@@ -206,7 +207,7 @@ async def say(attacker: Attacker, server: Swarm, *data: bytes) -> None:
         for piece in data:
             writer.write(piece)
         await writer.drain()
-        while await stream.receive_or_end(Status, seconds=5, what="an answer"):
+        while await stream.receive_or_end(Facts, seconds=5, what="an answer"):
             continue
     finally:
         stream.close()
@@ -247,8 +248,8 @@ def test_a_raw_stream_that_ends_without_a_final_frame_is_a_lost_peer(
         await attacker.p2p.add_binary_stream_handler(SILENT, cut)
         stream = await client.open(attacker.me.peer_id, SILENT)
         try:
-            await stream.receive(Status, seconds=5, what="facts")
-            await stream.receive_or_end(Status, seconds=5, what="the end")
+            await stream.receive(Facts, seconds=5, what="facts")
+            await stream.receive_or_end(Facts, seconds=5, what="the end")
         finally:
             stream.close()
 

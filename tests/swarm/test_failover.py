@@ -21,10 +21,13 @@ TOKENS_BEFORE_THE_FAULT = 20
 
 @pytest.fixture(scope="module")
 def run_folder(tiny: TinyCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return open_run(tiny, tmp_path_factory.mktemp("run") / "run")
+
+
+def open_run(tiny: TinyCheckpoint, folder: Path) -> Path:
     """A run over the tiny model, with a catalogue of the phrasebook's Hindi."""
-    folder = tmp_path_factory.mktemp("run") / "run"
     command = [sys.executable, "-m", "seshu_swarm.coordinator", "open", "--languages", "hi"]
-    command += ["--state-dir", str(folder), "--base", str(tiny.folder), "--hold-out-rows", "40"]
+    command += ["--state-dir", str(folder), "--base", str(tiny.folder), "--hold-out-rows", "80"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return folder
