@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_UP_SECONDS = 15.0
 TICK_SECONDS = 0.25
+# The search sees a point estimate on little text, the gate a bound: it must leave room.
+TUNING_HARM_SHARE = 0.25
 _ORDER = list(RoundState)
 
 
@@ -176,7 +178,9 @@ class RoundHolder:
             selection = judge.select(
                 languages,
                 rule=SelectionRule(
-                    budget=self._settings.score_calls, min_gain=self._settings.min_gain
+                    budget=self._settings.score_calls,
+                    min_gain=self._settings.min_gain,
+                    no_harm=TUNING_HARM_SHARE * AcceptRule().no_harm_margin,
                 ),
                 report=lambda fraction, text: bar.update(fraction, doing=text),
             )

@@ -1,12 +1,12 @@
 """PEER: a donor's machine. It does what the swarm lacks most.
 
-    __main__     the command line                    config      settings of every command
-    auto         look what is lacking, and do it     roles       what the swarm lacks most (pure)
-    guest        limits of the owner's machine       lending     join, work within them, leave
-    host         life of a hosting peer              served      blocks of one revision, loaded
-    serving      the stream SESSIONS                 sessions    exactly-once steps (pure)
-    donor        life of a donor                     rows        own rows, or the dealt shard
-    tuning       one adapter, within the limits      lora        local LoRA SFT, without network
-    lora_model   the base with LoRA in it            lora_rows   rows to train on and to hold out
-    handing_in   push, announce, submit, ask         status      what the peer shows its owner
+__main__     the command line                    config      settings of every command
+auto         look what is lacking, and do it     roles       what the swarm lacks most (pure)
+guest        limits of the owner's machine       lending     join, work within them, leave
+host         life of a hosting peer              served      blocks of one revision, loaded
+serving      the stream SESSIONS                 sessions    exactly-once steps (pure)
+donor        life of a donor                     rows        own rows, or the dealt shard
+tuning       one adapter, within the limits      lora        local LoRA SFT, without network
+lora_model   the base with LoRA in it            lora_rows   rows to train on and to hold out
+handing_in   push, announce, submit, ask         status      what the peer shows its owner
 """

@@ -50,7 +50,7 @@ class FinetuneConfig(LentConfig):
     max_steps: int = setting(2_000, "Most optimiser steps.")
     max_seconds: float = setting(3_600.0, "Most training time, in seconds.")
     replay_share: float = setting(
-        0.3, "Share of steps on running text of the run's languages, against forgetting."
+        0.4, "Share of steps on running text of the run's languages, against forgetting."
     )
     seed: int = setting(0, "Seed of the order of rows and of the first weights.")
     follow: bool = setting(False, "Go on with each new checkpoint until stopped.")
