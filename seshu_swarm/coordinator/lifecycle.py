@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import torch
-
 from seshu_swarm import checkpoints, identity, joining, log, packages, running
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.holding import RoundHolder
@@ -27,27 +25,32 @@ from seshu_swarm.records import ANNOUNCE_SECONDS, CheckpointRecord, ProviderReco
 from seshu_swarm.references import Reference
 from seshu_swarm.running import Stop
 from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.threads import set_threads
 
 logger = logging.getLogger(__name__)
+
+# What one scoring batch looks like, to find the number of threads that suits it.
+SCORED_WINDOWS, SCORED_TOKENS = 4, 512
 
 
 def run(settings: RunConfig) -> int:
     folder = RunFolder.of(settings.state_dir)
     folder.must_exist()
-    if settings.max_threads:
-        torch.set_num_threads(settings.max_threads)
-    with folder.hold():
-        return running.run(lambda stop: coordinate(settings, folder, stop))
-
-
-async def coordinate(settings: RunConfig, folder: RunFolder, stop: Stop) -> int:
     ledger = Ledger(folder.ledger)
-    if ledger.fact("revision") is None:
+    revision = ledger.fact("revision")
+    if revision is None:
         raise UsageError(
             f"the run in {folder.path} has no model yet",
             rule="a run serves a base model",
             way_out="python -m seshu_swarm.coordinator pretrain, or open it with --base FOLDER",
         )
+    shape = checkpoints.read_shape(folder.package(revision))
+    set_threads(settings.max_threads, shape, batch_size=SCORED_WINDOWS, length=SCORED_TOKENS)
+    with folder.hold():
+        return running.run(lambda stop: coordinate(settings, folder, ledger, stop))
+
+
+async def coordinate(settings: RunConfig, folder: RunFolder, ledger: Ledger, stop: Stop) -> int:
     me = identity.load_or_create(folder.path)
     swarm = await _enter(me, ledger.fact("run_id"), settings, folder)
     try:

@@ -59,7 +59,7 @@ class Scorer:
         held_out: HeldOut,
         candidates: Mapping[str, Delta] | None = None,
         *,
-        max_tokens_per_batch: int = 8192,
+        max_tokens_per_batch: int = 2048,
     ) -> None:
         self._model, self._held_out, self._candidates = model, held_out, candidates or {}
         self._max_tokens_per_batch = max_tokens_per_batch

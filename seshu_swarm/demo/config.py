@@ -19,7 +19,7 @@ class DemoConfig(OutputConfig):
     report: str | None = setting(None, "Also write the outcome as JSON into this file.")
     d_model: int = setting(128, "Width of the model.")
     num_blocks: int = setting(4, "Number of Mamba blocks; two spans share them.")
-    pretrain_seconds: float = setting(70.0, "Time for pretraining the base, in seconds.")
+    pretrain_seconds: float = setting(60.0, "Time for pretraining the base, in seconds.")
     finetune_seconds: float = setting(50.0, "Time for each donor's training, in seconds.")
     hold_out_rows: int = setting(120, "Rows held out per language for the gate; half for the end.")
     max_new_tokens: int = setting(48, "Bytes generated in each language.")

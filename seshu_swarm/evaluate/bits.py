@@ -33,7 +33,7 @@ class Model(Protocol):
 
 
 def window_nats(
-    model: Model, windows: Sequence[Window], *, max_tokens_per_batch: int = 8192
+    model: Model, windows: Sequence[Window], *, max_tokens_per_batch: int = 2048
 ) -> Nats:
     """Nats of the scored part of each window, shape (num_windows,), float64.
 
