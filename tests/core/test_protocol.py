@@ -99,4 +99,4 @@ def test_every_refusal_has_a_name_and_a_sentence_of_its_own() -> None:
 
 def test_streams_have_names_of_their_own() -> None:
     names = [protocol.SESSIONS, protocol.BLOBS, protocol.INTAKE]
-    assert len(set(names)) == 4 and all(name.startswith("seshu/") for name in names)
+    assert len(set(names)) == len(names) and all(name.startswith("seshu/") for name in names)
