@@ -1,8 +1,8 @@
 """Life of a donor: rows in, adapter out, verdict back.
 
 Fetches the run's base, takes own rows or the shard dealt by the run's catalogue, trains here,
-checks that its own held-out loss fell, leaves the adapter with its holders, announces a signed
-record, and waits for the coordinator's verdict. Nothing but the adapter leaves the machine.
+checks that its own held-out loss fell, leaves the adapter with its holders, hands it in, announces
+a signed record, and waits for the coordinator's verdict. Nothing but the adapter leaves the machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a finished adapter to an acknowledged one: push, announce, submit, ask."""
+"""From a finished adapter to an acknowledged one: push, submit, announce, ask."""
 
 from __future__ import annotations
 
