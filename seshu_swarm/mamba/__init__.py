@@ -2,8 +2,10 @@
 
     shape        sizes of a model; reads and writes a transformers config.json (no torch)
     reference    the float64 loop every test compares with
-    scan         selective scan: chunked, differentiable in everything, states included
+    scan         selective scan: differentiable in everything, states included
     conv         causal depthwise convolution + SiLU, the same properties
+    norm         RMS norm
+    kernels      what computes these three, chosen by device
     mixer        the Mamba mixer, unfused, so that LoRA wraps its projections
     block        norm, mixer, residual
     state        the recurrent state of a span for one session, and its bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seshu_swarm.mamba.block import RMSNorm
+from seshu_swarm.mamba.norm import RMSNorm
 from seshu_swarm.mamba.shape import MambaShape
 
 EMBEDDING_STD = 0.02

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from seshu_swarm.mamba.conv import CausalConv1d
-from seshu_swarm.mamba.scan import selective_scan_time_major, selective_state_step
+from seshu_swarm.mamba.kernels.inputs import ScanInputs
+from seshu_swarm.mamba.scan import scan_time_major
 from seshu_swarm.mamba.shape import MambaShape
 
 # Range of the time steps at initialisation (the Mamba paper, section 3.6).
@@ -58,36 +59,31 @@ class MambaMixer(nn.Module):
         hidden_BLM: Tensor,
         conv_state_BDP: Tensor | None = None,
         ssm_state_BDN: Tensor | None = None,
+        lengths_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Output (batch, length, d_model) and both next states; the given ones stay as they are."""
         x_BLD, z_BLD = self.in_proj(hidden_BLM).chunk(2, dim=-1)
-        u_BLD, conv_state = self.conv1d(x_BLD, conv_state_BDP)
-        y_BLD, ssm_state = self._scan(u_BLD, z_BLD, ssm_state_BDN)
+        u_BLD, conv_state = self.conv1d(x_BLD, conv_state_BDP, lengths_B)
+        y_BLD, ssm_state = self._scan(u_BLD, z_BLD, ssm_state_BDN, lengths_B)
         return self.out_proj(y_BLD), conv_state, ssm_state
 
-    def _scan(self, u_BLD: Tensor, z_BLD: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _scan(
+        self, u_BLD: Tensor, z_BLD: Tensor, state: Tensor | None, lengths_B: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         shape = self.shape
         dt_BLR, B_BLN, C_BLN = self.x_proj(u_BLD).split(
             (shape.dt_rank, shape.d_state, shape.d_state), dim=-1
         )
-        delta_BLD = self.dt_proj(dt_BLR)
-        A_DN = -torch.exp(self.A_log)
-        if state is None or u_BLD.shape[1] != 1:
-            return selective_scan_time_major(
-                u_BLD,
-                delta_BLD,
-                A_DN,
-                B_BLN,
-                C_BLN,
-                D=self.D,
-                z=z_BLD,
-                delta_softplus=True,
-                initial_state=state,
-            )
-        u_BD, delta_BD, B_BN, C_BN, z_BD = (
-            x.squeeze(1) for x in (u_BLD, delta_BLD, B_BLN, C_BLN, z_BLD)
+        inputs = ScanInputs(
+            u=u_BLD,
+            delta=self.dt_proj(dt_BLR),
+            A=-torch.exp(self.A_log),
+            B=B_BLN,
+            C=C_BLN,
+            D=self.D,
+            z=z_BLD,
+            delta_softplus=True,
+            state=state,
+            lengths=lengths_B,
         )
-        y_BD, next_state = selective_state_step(
-            u_BD, delta_BD, A_DN, B_BN, C_BN, state, D=self.D, z=z_BD, delta_softplus=True
-        )
-        return y_BD[:, None], next_state
+        return scan_time_major(inputs)

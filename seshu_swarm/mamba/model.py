@@ -29,9 +29,10 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutput
 
 from seshu_swarm.errors import UsageError
-from seshu_swarm.mamba.block import MambaBlock, RMSNorm
+from seshu_swarm.mamba.block import MambaBlock
 from seshu_swarm.mamba.ends import EMBEDDING_STD
 from seshu_swarm.mamba.mixer import MambaMixer
+from seshu_swarm.mamba.norm import RMSNorm
 from seshu_swarm.mamba.shape import MambaShape
 
 LORA_TARGETS = ("in_proj", "x_proj", "out_proj")

@@ -1,38 +1,21 @@
-"""The selective scan: one recurrence per channel and state, differentiable in everything.
+"""The selective scan: one recurrence per channel and state, continued from any state.
 
     state[t] = exp(delta[t] A) * state[t - 1] + delta[t] B[t] u[t]
     y[t]     = C[t] . state[t] + D u[t], then times silu(z[t])
 
-Time runs in a loop inside chunks that stay in the cache; the states at chunk boundaries are kept
-and the rest is computed again in backward (the Mamba paper, section 3.3.2), so memory is
-O(length / chunk) states and never a tensor (batch, length, d_inner, d_state). Recurrent form only:
-cumulative sums of delta * A overflow float32 within a few tokens.
+The public functions; what computes them is chosen by device (`kernels`). Differentiable in every
+tensor, states in and out included. Two calls, the second from the first's last state, equal one
+over the whole.
 
-Shapes: B batch, L length, T tokens of one chunk, D d_inner, N d_state. Inside, states are
-(batch, d_state, d_inner): the long contiguous dimension last is what makes torch's loops vectorise.
+Shapes: B batch, L length, D d_inner, N d_state.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-import math
-from collections.abc import Callable
-from typing import Any
-
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
-logger = logging.getLogger(__name__)
-
-# Tokens of a chunk: as many as give buffers of this many elements, within these limits. Measured on
-# two CPU cores: 32 tokens of 32,768 states each are 10-20 % faster than 8; more gains nothing.
-CHUNK_ELEMENTS = 1 << 20
-MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS = 8, 32
-
-Core = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+from seshu_swarm.mamba.kernels.choose import kernels_for
+from seshu_swarm.mamba.kernels.inputs import ScanInputs
 
 
 def selective_scan(
@@ -48,54 +31,40 @@ def selective_scan(
     return_last_state: bool = False,
     *,
     initial_state: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """`selective_scan_fn` of mamba_ssm, with a state in.
+    """`selective_scan_fn` of mamba_ssm, with a state in and rows of unequal lengths.
 
     u, delta, z (batch, d_inner, length); A (d_inner, d_state); B, C (batch, d_state, length);
-    D, delta_bias (d_inner); states (batch, d_inner, d_state). Returns y like u, and the last state
-    where asked for. Two calls, the second from the first's last state, equal one over the whole.
+    D, delta_bias (d_inner,); states (batch, d_inner, d_state); lengths int64 (batch,): tokens from
+    lengths[b] on are padding, which reaches neither state nor gradient. Returns y like u, and the
+    last state where asked for. Raises UsageError for sizes, types or devices that do not fit.
     """
-    y_BLD, state = selective_scan_time_major(
-        u.transpose(1, 2),
-        delta.transpose(1, 2) if delta_bias is None else delta.transpose(1, 2) + delta_bias,
-        A,
-        B.transpose(1, 2),
-        C.transpose(1, 2),
-        D=D,
-        z=None if z is None else z.transpose(1, 2),
-        delta_softplus=delta_softplus,
-        initial_state=initial_state,
+    y_BLD, state = scan_time_major(
+        ScanInputs(
+            u=u.transpose(1, 2),
+            delta=delta.transpose(1, 2),
+            A=A,
+            B=B.transpose(1, 2),
+            C=C.transpose(1, 2),
+            D=D,
+            z=None if z is None else z.transpose(1, 2),
+            delta_bias=delta_bias,
+            delta_softplus=delta_softplus,
+            state=initial_state,
+            lengths=lengths,
+        )
     )
     y = y_BLD.transpose(1, 2)
     return (y, state) if return_last_state else y
 
 
-def selective_scan_time_major(
-    u_BLD: Tensor,
-    delta_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    *,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_softplus: bool = False,
-    initial_state: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def scan_time_major(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """The same with time before channels, as the mixer has them: no transposes.
 
-    u, delta, z (batch, length, d_inner); B, C (batch, length, d_state); states (batch, d_inner,
-    d_state). Returns y (batch, length, d_inner) and the last state.
+    Returns y (batch, length, d_inner) and the last state (batch, d_inner, d_state).
     """
-    if delta_softplus:
-        delta_BLD = functional.softplus(delta_BLD)
-    if initial_state is None:
-        state_BND = u_BLD.new_zeros(u_BLD.shape[0], A_DN.shape[1], A_DN.shape[0])
-    else:
-        state_BND = initial_state.transpose(1, 2)
-    core = choose_core(u_BLD.device.type)
-    y_BLD, last_BND = core(u_BLD, delta_BLD, A_DN, B_BLN, C_BLN, state_BND)
-    return _skip_and_gate(y_BLD, u_BLD, D, z), last_BND.transpose(1, 2)
+    return kernels_for(inputs.u).scan(inputs)
 
 
 def selective_state_step(
@@ -111,164 +80,17 @@ def selective_state_step(
     delta_softplus: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """One token: y (batch, d_inner) and the next state. The state given is not modified."""
-    if delta_softplus:
-        delta_BD = functional.softplus(delta_BD)
-    drive_BDN = (delta_BD * u_BD)[:, :, None] * B_BN[:, None, :]
-    next_BDN = torch.addcmul(drive_BDN, torch.exp(delta_BD[:, :, None] * A_DN), state_BDN)
-    y_BD = torch.bmm(next_BDN, C_BN[:, :, None]).squeeze(-1)
-    return _skip_and_gate(y_BD, u_BD, D, z), next_BDN
-
-
-def _skip_and_gate(y: Tensor, u: Tensor, D: Tensor | None, z: Tensor | None) -> Tensor:
-    if D is not None:
-        y = torch.addcmul(y, u, D)
-    return y if z is None else y * functional.silu(z)
-
-
-@functools.cache
-def choose_core(device_type: str) -> Core:
-    """The implementation for tensors of a device; chosen and logged once."""
-    logger.info(
-        "selective scan on %s: chunked torch, the one that runs on every device", device_type
+    y_BLD, next_BDN = scan_time_major(
+        ScanInputs(
+            u=u_BD[:, None],
+            delta=delta_BD[:, None],
+            A=A_DN,
+            B=B_BN[:, None],
+            C=C_BN[:, None],
+            D=D,
+            z=None if z is None else z[:, None],
+            delta_softplus=delta_softplus,
+            state=state_BDN,
+        )
     )
-    return _chunked_torch
-
-
-def _chunked_torch(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    y, last_state = _ChunkedScan.apply(u, delta, A, B, C, state)
-    return y, last_state
-
-
-def _time_major(part: slice, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Views (tokens, batch, …) of the part's tokens of tensors (batch, length, …)."""
-    return tuple(x[:, part].transpose(0, 1) for x in tensors)
-
-
-def _chunk_tokens(u_BLD: Tensor, d_state: int) -> int:
-    batch, length, d_inner = u_BLD.shape
-    fitting = CHUNK_ELEMENTS // (batch * d_inner * d_state)
-    return min(length, max(MIN_CHUNK_TOKENS, min(MAX_CHUNK_TOKENS, fitting)))
-
-
-def _parts(u_BLD: Tensor, d_state: int) -> list[slice]:
-    """The chunks, as slices of the length."""
-    tokens = _chunk_tokens(u_BLD, d_state)
-    return [slice(start, start + tokens) for start in range(0, u_BLD.shape[1], tokens)]
-
-
-def _contract(weights_TBN: Tensor, states_TBND: Tensor) -> Tensor:
-    """Sum over states: (T, B, N) and (T, B, N, D) → (T, B, D)."""
-    tokens, batch, d_state, d_inner = states_TBND.shape
-    rows = weights_TBN.reshape(tokens * batch, 1, d_state)
-    return torch.bmm(rows, states_TBND.view(-1, d_state, d_inner)).view(tokens, batch, d_inner)
-
-
-class _Recurrence:
-    """States of one chunk after another, in two buffers that every chunk reuses.
-
-    Fresh memory costs more than the arithmetic: a first touch of each page is a fault.
-    """
-
-    def __init__(self, delta_BLD: Tensor, A_DN: Tensor) -> None:
-        batch, _, d_inner = delta_BLD.shape
-        tokens = _chunk_tokens(delta_BLD, A_DN.shape[1])
-        # torch's exp2 is three times as fast as its exp on a CPU, hence decays in base 2.
-        self.exponent_ND = (A_DN.t() * math.log2(math.e)).contiguous()
-        self.decay_TBND = delta_BLD.new_empty(tokens, batch, A_DN.shape[1], d_inner)
-        self.states_TBND = torch.empty_like(self.decay_TBND)
-
-    def chunk(
-        self, delta_TBD: Tensor, drive_TBD: Tensor, B_TBN: Tensor, state_BND: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Decays and states (T, B, N, D) of the tokens that follow `state_BND`."""
-        tokens = delta_TBD.shape[0]
-        decay, states = self.decay_TBND[:tokens], self.states_TBND[:tokens]
-        torch.mul(delta_TBD[:, :, None], self.exponent_ND, out=decay).exp2_()
-        torch.mul(drive_TBD[:, :, None], B_TBN[..., None], out=states)
-        state = state_BND
-        for decay_BND, next_state in zip(decay.unbind(0), states.unbind(0), strict=True):
-            state = next_state.addcmul_(decay_BND, state)
-        return decay, states
-
-
-class _Backward:
-    """Gradients of the scan, one chunk at a time from the last to the first."""
-
-    def __init__(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:
-        self.inputs = (delta, delta * u, B, C)
-        self.recurrence = _Recurrence(delta, A)
-        self.A_ND = A.t().contiguous()
-        self.dstates_TBND = torch.empty_like(self.recurrence.states_TBND)
-        self.scratch_TBND = torch.empty_like(self.recurrence.states_TBND)
-        self.ddelta, self.ddrive = torch.empty_like(delta), torch.empty_like(delta)
-        self.dB, self.dC = torch.empty_like(B), torch.empty_like(C)
-        self.dA_ND = torch.zeros_like(self.A_ND)
-
-    def chunk(self, part: slice, dy: Tensor, state_BND: Tensor, dnext_BND: Tensor) -> Tensor:
-        """Fill the part's gradients from those of its outputs and of the state after it.
-
-        Returns the gradient of the state before it.
-        """
-        delta, drive, B, C = _time_major(part, *self.inputs)
-        (dy,) = _time_major(part, dy)
-        ddelta, ddrive, dB, dC = _time_major(part, self.ddelta, self.ddrive, self.dB, self.dC)
-        decay, states = self.recurrence.chunk(delta, drive, B, state_BND)
-        dstates, scratch = self.dstates_TBND[: len(decay)], self.scratch_TBND[: len(decay)]
-        dbefore_BND = _run_back(decay, dstates, C, dy, dnext_BND)
-        # mul and sum, because bmm with one column is up to a hundred times slower.
-        dC.copy_(torch.mul(states, dy[:, :, None], out=scratch).sum(-1))
-        dB.copy_(torch.mul(dstates, drive[:, :, None], out=scratch).sum(-1))
-        ddrive.copy_(_contract(B, dstates))
-        # Gradient of the exponent delta * A: decay * dstate * the state before.
-        dexponent = dstates.mul_(decay)
-        dexponent[1:].mul_(states[:-1])
-        dexponent[0].mul_(state_BND)
-        self.dA_ND += torch.mul(dexponent, delta[:, :, None], out=scratch).sum((0, 1))
-        ddelta.copy_(dexponent.mul_(self.A_ND).sum(2))
-        return dbefore_BND
-
-
-def _run_back(
-    decay: Tensor, dstates: Tensor, C_TBN: Tensor, dy_TBD: Tensor, dnext_BND: Tensor
-) -> Tensor:
-    """Fill `dstates` with the gradient of every state; return that of the state before."""
-    torch.mul(C_TBN[..., None], dy_TBD[:, :, None], out=dstates)
-    dstates[-1].add_(dnext_BND)
-    decays, gradients = decay.unbind(0), dstates.unbind(0)
-    for t in range(len(decays) - 1, 0, -1):
-        gradients[t - 1].addcmul_(decays[t], gradients[t])
-    return decays[0] * gradients[0]
-
-
-class _ChunkedScan(torch.autograd.Function):
-    """u, delta (B, L, D), A (D, N), B, C (B, L, N), state (B, N, D) → y (B, L, D), last state."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        u, delta = u.contiguous(), delta.contiguous()
-        recurrence = _Recurrence(delta, A)
-        drive, y = delta * u, torch.empty_like(u)
-        boundaries = [state.contiguous()]
-        for part in _parts(u, A.shape[1]):
-            delta_TBD, drive_TBD, B_TBN, C_TBN, y_TBD = _time_major(part, delta, drive, B, C, y)
-            _, states = recurrence.chunk(delta_TBD, drive_TBD, B_TBN, boundaries[-1])
-            y_TBD.copy_(_contract(C_TBN, states))
-            boundaries.append(states[-1].clone())
-        ctx.save_for_backward(u, delta, A, B, C, *boundaries[:-1])
-        return y, boundaries[-1]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor, ...]:
-        u, delta, A, B, C, *boundaries = ctx.saved_tensors
-        gradients = _Backward(u, delta, A, B, C)
-        dstate = dlast
-        for part, state in reversed(list(zip(_parts(u, A.shape[1]), boundaries, strict=True))):
-            dstate = gradients.chunk(part, dy, state, dstate)
-        ddelta = gradients.ddelta.addcmul_(gradients.ddrive, u)
-        du = gradients.ddrive.mul_(delta)
-        return du, ddelta, gradients.dA_ND.t(), gradients.dB, gradients.dC, dstate
+    return y_BLD[:, 0], next_BDN

@@ -35,21 +35,30 @@ class SpanModule(nn.Module):
         self.blocks = nn.ModuleList(fresh if blocks is None else blocks)
 
     def forward(
-        self, hidden_BLM: Tensor, state: RecurrentState | None = None
+        self,
+        hidden_BLM: Tensor,
+        state: RecurrentState | None = None,
+        lengths_B: Tensor | None = None,
     ) -> tuple[Tensor, RecurrentState | None]:
-        """Next residual stream, and the next state if one was given; the given one is kept."""
+        """Next residual stream, and the next state if one was given; the given one is kept.
+
+        Of row b only the first lengths[b] (int64) tokens count; none means all. What is returned
+        for the others means nothing.
+        """
         if state is None:
             for block in self.blocks:
-                hidden_BLM, _, _ = block(hidden_BLM)
+                hidden_BLM, _, _ = block(hidden_BLM, lengths_B=lengths_B)
             return hidden_BLM, None
         self._check(hidden_BLM, state)
+        num_tokens = hidden_BLM.shape[1] if lengths_B is None else lengths_B.tolist()
         conv, ssm = [], []
         for index, block in enumerate(self.blocks):
-            hidden_BLM, next_conv, next_ssm = block(hidden_BLM, state.conv[index], state.ssm[index])
+            hidden_BLM, next_conv, next_ssm = block(
+                hidden_BLM, state.conv[index], state.ssm[index], lengths_B
+            )
             conv.append(next_conv)
             ssm.append(next_ssm)
-        length = hidden_BLM.shape[1]
-        return hidden_BLM, state.advanced(torch.stack(conv), torch.stack(ssm), length)
+        return hidden_BLM, state.advanced(torch.stack(conv), torch.stack(ssm), num_tokens)
 
     def _check(self, hidden_BLM: Tensor, state: RecurrentState) -> None:
         if state.span != self.span or state.batch != hidden_BLM.shape[0]:

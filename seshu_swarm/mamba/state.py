@@ -60,9 +60,12 @@ class RecurrentState:
         """Memory of both tensors."""
         return self.conv.nbytes + self.ssm.nbytes
 
-    def advanced(self, conv: Tensor, ssm: Tensor, num_tokens: int) -> RecurrentState:
-        """The state after `num_tokens` more tokens, with these tensors."""
-        positions = tuple(position + num_tokens for position in self.positions)
+    def advanced(
+        self, conv: Tensor, ssm: Tensor, num_tokens: int | Sequence[int]
+    ) -> RecurrentState:
+        """The state after `num_tokens` more tokens, of all rows or of each, with these tensors."""
+        counts = [num_tokens] * self.batch if isinstance(num_tokens, int) else num_tokens
+        positions = tuple(map(sum, zip(self.positions, counts, strict=True)))
         return replace(self, conv=conv, ssm=ssm, positions=positions)
 
     def clone(self) -> RecurrentState:

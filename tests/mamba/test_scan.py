@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seshu_swarm.mamba import scan
 from seshu_swarm.mamba.conv import causal_conv1d
+from seshu_swarm.mamba.kernels.inputs import ScanInputs
+from seshu_swarm.mamba.kernels.plain import scan as plain_scan
+from seshu_swarm.mamba.kernels.plain.scan import MAX_CHUNK_TOKENS
 from seshu_swarm.mamba.reference import causal_conv1d_loop, selective_scan_loop
-from seshu_swarm.mamba.scan import (
-    MAX_CHUNK_TOKENS,
-    selective_scan,
-    selective_scan_time_major,
-    selective_state_step,
-)
+from seshu_swarm.mamba.scan import scan_time_major, selective_scan, selective_state_step
 
 torch.set_num_threads(1)
 
@@ -48,7 +45,7 @@ def scan_inputs(
 
 
 def ours(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> list[Tensor]:
-    return list(selective_scan_time_major(u, delta, A, B, C, initial_state=state))
+    return list(scan_time_major(ScanInputs(u=u, delta=delta, A=A, B=B, C=C, state=state)))
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -103,8 +100,8 @@ def test_gradcheck_with_states_skip_gate_and_softplus() -> None:
 
 
 def test_gradcheck_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "MAX_CHUNK_TOKENS", 2)
-    monkeypatch.setattr(scan, "MIN_CHUNK_TOKENS", 2)
+    monkeypatch.setattr(plain_scan, "MAX_CHUNK_TOKENS", 2)
+    monkeypatch.setattr(plain_scan, "MIN_CHUNK_TOKENS", 2)
     inputs = scan_inputs(1, 5, 2, 2, torch.float64)
     assert torch.autograd.gradcheck(lambda *x: tuple(ours(*x)), inputs)
 

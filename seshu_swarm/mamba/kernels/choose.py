@@ -1,0 +1,64 @@
+"""Which implementation of the operators runs, by device; chosen and logged once.
+
+Every implementation answers to the same three functions and passes the same tests against the
+float64 loops, so nothing outside this room knows which one it got.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from seshu_swarm.mamba.kernels.inputs import ConvInputs, ScanInputs
+from seshu_swarm.mamba.kernels.plain import conv, norm, scan
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """`scan` and `conv` return the output and the last state; `norm` takes x, weight, epsilon."""
+
+    name: str
+    scan: Callable[[ScanInputs], tuple[Tensor, Tensor]]
+    conv: Callable[[ConvInputs], tuple[Tensor, Tensor]]
+    norm: Callable[[Tensor, Tensor, float], Tensor]
+
+
+PLAIN = Kernels("torch", scan.scan, conv.conv, norm.norm)
+
+_told: ContextVar[Kernels | None] = ContextVar("kernels", default=None)
+
+
+def kernels_for(tensor: Tensor) -> Kernels:
+    """The implementation for a tensor's device, or the one told by `using`."""
+    return _told.get() or _chosen(tensor.device.type)
+
+
+def available(device_type: str) -> dict[str, Kernels]:
+    """Every implementation that runs here on that device, by name; the first is the choice."""
+    return {PLAIN.name: PLAIN}
+
+
+@contextmanager
+def using(kernels: Kernels) -> Iterator[None]:
+    """Run this implementation whatever the device: for tests and benches."""
+    token = _told.set(kernels)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+@functools.cache
+def _chosen(device_type: str) -> Kernels:
+    names = available(device_type)
+    kernels = next(iter(names.values()))
+    logger.info("kernels on %s: %s (of %s)", device_type, kernels.name, ", ".join(names))
+    return kernels
