@@ -97,17 +97,24 @@ def _check(
     expected: dict[str, tuple[int, ...]],
 ) -> None:
     """Sizes as expected, floating types, one device."""
+    if not first.is_floating_point():
+        raise UsageError(f"{first_name} of {first.dtype}", rule="a floating type")
     for name, tensor in others.items():
         if tensor is None:
             continue
         if tensor.shape != expected[name]:
-            raise UsageError(f"{name} {_size(tensor)}", rule=f"{expected[name]}, as {first_name}")
+            raise UsageError(
+                f"{name} {_size(tensor)}",
+                rule=f"{expected[name]} with {first_name} {_size(first)}",
+            )
         if tensor.device != first.device:
             raise UsageError(
                 f"{name} on {tensor.device}", rule=f"{first.device}, where {first_name} is"
             )
         if not tensor.is_floating_point():
-            raise UsageError(f"{name} of {tensor.dtype}", rule=f"floating, as {first_name}")
+            raise UsageError(
+                f"{name} of {tensor.dtype}", rule=f"floating, as {first_name} of {first.dtype}"
+            )
 
 
 def _check_lengths(lengths: Tensor | None, first: Tensor) -> None:
@@ -120,6 +127,15 @@ def _check_lengths(lengths: Tensor | None, first: Tensor) -> None:
         )
     if lengths.device != first.device:
         raise UsageError(f"lengths on {lengths.device}", rule=f"{first.device}, where the rows are")
+    # Only where reading them does not wait for a device.
+    if lengths.device.type == "cpu":
+        _check_range(lengths.tolist(), first.shape[1])
+
+
+def _check_range(lengths: list[int], most: int) -> None:
+    for row, length in enumerate(lengths):
+        if not 0 <= length <= most:
+            raise UsageError(f"length {length} of row {row}", rule=f"0 to {most} tokens")
 
 
 def token_mask(lengths: Tensor, length: int) -> Tensor:

@@ -1,0 +1,118 @@
+"""A span, the ends or the whole model, from only the files and bytes that it needs.
+
+Modules are made without memory and without random weights; every header is checked before memory
+is taken, so that no config.json alone can make a peer allocate. Peak memory is the size of what is
+loaded and a buffer of a mebibyte. Knows no network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seshu_swarm import packages
+from seshu_swarm.checkpoints.layout import (
+    CONFIG,
+    ENDS_SHARD,
+    KIND,
+    WHOLE_FILE,
+    names_by_file,
+    span_shards,
+)
+from seshu_swarm.checkpoints.tensor_file import TensorFile
+from seshu_swarm.errors import PackageError
+from seshu_swarm.mamba.ends import Ends
+from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.mamba.span_module import SpanModule
+from seshu_swarm.mamba.whole import WholeModel
+from seshu_swarm.spans import Span
+
+MAX_CONFIG_BYTES = 1 << 20
+
+
+def read_shape(folder: Path) -> MambaShape:
+    """The sizes stated in `config.json`. Raises PackageError."""
+    path = folder / CONFIG
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        config = json.loads(data) if len(data) <= MAX_CONFIG_BYTES else None
+    except OSError as error:
+        raise PackageError(
+            f"{folder} has no readable {CONFIG} ({error.strerror})", rule="a checkpoint carries one"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise PackageError(f"{path} is not JSON: {error}") from None
+    if config is None:
+        raise PackageError(f"{path} is too large", rule=f"at most {MAX_CONFIG_BYTES} bytes")
+    return MambaShape.from_config(config)
+
+
+def load_span(folder: Path, span: Span) -> SpanModule:
+    """The blocks of a span, reading only their tensors. Raises PackageError, UsageError."""
+    shape = read_shape(folder)
+    with torch.device("meta"):
+        module = SpanModule(shape, span)
+    _fill(module, _tensor_files(folder, shape, span_shards(span)))
+    return module
+
+
+def load_ends(folder: Path) -> Ends:
+    """Embeddings, final norm and head, reading only their tensors. Raises PackageError."""
+    shape = read_shape(folder)
+    with torch.device("meta"):
+        module = Ends(shape)
+    _fill(module, _tensor_files(folder, shape, [ENDS_SHARD]))
+    return module
+
+
+def load_whole(folder: Path) -> WholeModel:
+    """The whole model, without transformers. Raises PackageError."""
+    shape = read_shape(folder)
+    span = load_span(folder, Span(0, shape.num_blocks))
+    return WholeModel(shape, ends=load_ends(folder), span=span)
+
+
+def load_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor by its global name, float32. Raises PackageError."""
+    shape = read_shape(folder)
+    files = _tensor_files(folder, shape, list(names_by_file(shape)))
+    tensors = {n: torch.empty(s, dtype=torch.float32) for n, s in shape.all_tensors().items()}
+    _read(files, tensors)
+    return tensors
+
+
+def _fill(module: SpanModule | Ends, files: Sequence[TensorFile]) -> None:
+    """Give a module made on the meta device memory, and read its tensors into it."""
+    module.to_empty(device="cpu")
+    _read(files, module.checkpoint_tensors())
+
+
+def _read(files: Sequence[TensorFile], destinations: dict[str, Tensor]) -> None:
+    for file in files:
+        file.read_into({n: t for n, t in destinations.items() if n in file.entries})
+
+
+def _tensor_files(folder: Path, shape: MambaShape, shards: Sequence[str]) -> list[TensorFile]:
+    """The files in which the tensors of the named shards lie, verified and with checked headers."""
+    sizes, names = shape.all_tensors(), names_by_file(shape)
+    if (folder / packages.MANIFEST).exists():
+        _verify(folder, [CONFIG, *shards])
+    elif (folder / WHOLE_FILE).is_file():
+        return [TensorFile.open(folder / WHOLE_FILE, sizes)]
+    return [TensorFile.open(folder / s, {n: sizes[n] for n in names[s]}) for s in shards]
+
+
+def _verify(folder: Path, names: Sequence[str]) -> None:
+    manifest = packages.read_manifest(folder)
+    missing = [name for name in names if name not in manifest.files]
+    if manifest.kind != KIND or missing:
+        raise PackageError(
+            f"{folder} is a {manifest.kind!r} without {', '.join(missing) or 'blocks'}"[:300],
+            rule="a checkpoint's manifest names its config, a shard for each block, and the ends",
+        )
+    packages.verify(folder, names=names)
