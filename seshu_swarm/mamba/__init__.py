@@ -9,10 +9,15 @@
     mixer        the Mamba mixer, unfused, so that LoRA wraps its projections
     block        norm, mixer, residual
     state        the recurrent state of a span for one session, and its bytes
+    decoding     one token through a span's blocks at once, where that is possible
     span_module  blocks [start, end) of a model
     ends         embeddings, final norm and head
     whole        ends and all blocks in one process, without transformers
-    model        the transformers class around the same blocks (the only file that imports it)
+    cache        states of all blocks between two calls of the transformers class
+    padding      an attention mask to rows that begin at their first token
+    pretrained   configuration, loading and saving of the transformers classes
+    model        the transformers classes around the same blocks (with pretrained, the only files
+                 that import transformers)
 
 Everything is float32 unless a test asks for float64. Between spans travels one tensor, the
 residual stream `(batch, length, d_model)`. Continuing from a state equals one pass.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from seshu_swarm.mamba.decoding import project
 from seshu_swarm.mamba.norm import RMSNorm
 from seshu_swarm.mamba.shape import MambaShape
 
@@ -36,7 +37,12 @@ class Ends(nn.Module):
     def logits(self, hidden_BLM: Tensor) -> Tensor:
         """Residual stream after the last block → (batch, length, vocab_size)."""
         head = self.embeddings if self.lm_head is None else self.lm_head
-        return functional.linear(self.norm_f(hidden_BLM), head.weight)
+        normed_BLM = self.norm_f(hidden_BLM)
+        if normed_BLM.shape[1] == 1:
+            logits_BV = project(normed_BLM[:, 0], head.weight)
+            if logits_BV is not None:
+                return logits_BV[:, None]
+        return functional.linear(normed_BLM, head.weight)
 
     def checkpoint_tensors(self) -> dict[str, Tensor]:
         """Parameters under their global names; a tied head is not listed; no copies."""

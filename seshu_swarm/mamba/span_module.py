@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.block import MambaBlock
+from seshu_swarm.mamba.decoding import step_blocks
 from seshu_swarm.mamba.shape import MambaShape, block_prefix
 from seshu_swarm.mamba.state import RecurrentState
 from seshu_swarm.spans import Span
@@ -50,6 +51,10 @@ class SpanModule(nn.Module):
                 hidden_BLM, _, _ = block(hidden_BLM, lengths_B=lengths_B)
             return hidden_BLM, None
         self._check(hidden_BLM, state)
+        if hidden_BLM.shape[1] == 1 and lengths_B is None:
+            done = step_blocks(self.shape, self.blocks, hidden_BLM[:, 0], state.conv, state.ssm)
+            if done is not None:
+                return done[0][:, None], state.advanced(done[1], done[2], 1)
         num_tokens = hidden_BLM.shape[1] if lengths_B is None else lengths_B.tolist()
         conv, ssm = [], []
         for index, block in enumerate(self.blocks):
@@ -65,6 +70,11 @@ class SpanModule(nn.Module):
             raise UsageError(
                 f"state of blocks {state.span} and {state.batch} sessions",
                 rule=f"blocks {self.span} and {hidden_BLM.shape[0]} sessions",
+            )
+        if hidden_BLM.shape[-1] != self.shape.d_model:
+            raise UsageError(
+                f"a residual stream of width {hidden_BLM.shape[-1]}",
+                rule=f"d_model is {self.shape.d_model}",
             )
 
     def part(self, span: Span) -> SpanModule:

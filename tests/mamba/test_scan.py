@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,13 +10,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from seshu_swarm.mamba.conv import causal_conv1d
+from seshu_swarm.mamba.kernels.choose import using
 from seshu_swarm.mamba.kernels.inputs import ScanInputs
 from seshu_swarm.mamba.kernels.plain import scan as plain_scan
 from seshu_swarm.mamba.kernels.plain.scan import MAX_CHUNK_TOKENS
 from seshu_swarm.mamba.reference import causal_conv1d_loop, selective_scan_loop
 from seshu_swarm.mamba.scan import scan_time_major, selective_scan, selective_state_step
+from tests.mamba import implementations
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(params=implementations.names(), autouse=True)
+def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test here is of every implementation that this machine can run."""
+    with using(implementations.named(request.param)):
+        yield request.param
+
 
 # (batch, length, d_inner, d_state): one token, inside a chunk, whole chunks, a rest, odd sizes.
 SIZES = [
@@ -25,6 +35,7 @@ SIZES = [
     (3, 2 * MAX_CHUNK_TOKENS, 16, 16),
     (2, 3 * MAX_CHUNK_TOKENS + 1, 6, 1),
     (1, 150, 33, 16),
+    (2, 20, 150, 20),
 ]
 
 

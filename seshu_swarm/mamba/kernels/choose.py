@@ -16,6 +16,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from seshu_swarm.mamba.kernels.inputs import ConvInputs, ScanInputs
+from seshu_swarm.mamba.kernels.native import loading
+from seshu_swarm.mamba.kernels.native.build import BuildError
+from seshu_swarm.mamba.kernels.native.conv import NativeConv
+from seshu_swarm.mamba.kernels.native.library import Library
+from seshu_swarm.mamba.kernels.native.norm import NativeNorm
+from seshu_swarm.mamba.kernels.native.scan import NativeScan
+from seshu_swarm.mamba.kernels.native.step import NativeProduct, NativeStep
 from seshu_swarm.mamba.kernels.plain import conv, norm, scan
 
 logger = logging.getLogger(__name__)
@@ -23,12 +30,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Kernels:
-    """`scan` and `conv` return the output and the last state; `norm` takes x, weight, epsilon."""
+    """`scan` and `conv` return the output and the last state; `norm` takes x, weight, epsilon.
+
+    `step` (one token through all blocks of a span) and `product` (a few rows times a matrix) exist
+    where they beat the blocks' own operators; without gradients.
+    """
 
     name: str
     scan: Callable[[ScanInputs], tuple[Tensor, Tensor]]
     conv: Callable[[ConvInputs], tuple[Tensor, Tensor]]
     norm: Callable[[Tensor, Tensor, float], Tensor]
+    step: NativeStep | None = None
+    product: NativeProduct | None = None
 
 
 PLAIN = Kernels("torch", scan.scan, conv.conv, norm.norm)
@@ -43,7 +56,8 @@ def kernels_for(tensor: Tensor) -> Kernels:
 
 def available(device_type: str) -> dict[str, Kernels]:
     """Every implementation that runs here on that device, by name; the first is the choice."""
-    return {PLAIN.name: PLAIN}
+    found = [_native()] if device_type == "cpu" else []
+    return {kernels.name: kernels for kernels in (*found, PLAIN) if kernels is not None}
 
 
 @contextmanager
@@ -54,6 +68,29 @@ def using(kernels: Kernels) -> Iterator[None]:
         yield
     finally:
         _told.reset(token)
+
+
+@functools.cache
+def _native() -> Kernels | None:
+    try:
+        library = loading.load()
+    except BuildError as error:
+        logger.info("no native kernels: %s", error)
+        return None
+    logger.debug("native kernels from %s", library.path)
+    return native_kernels(library)
+
+
+def native_kernels(library: Library) -> Kernels:
+    """The operators of one library."""
+    return Kernels(
+        f"native {library.instruction_set}",
+        NativeScan(library),
+        NativeConv(library),
+        NativeNorm(library),
+        NativeStep(library),
+        NativeProduct(library),
+    )
 
 
 @functools.cache

@@ -1,0 +1,27 @@
+"""Every implementation of the operators that this machine can run on a CPU, by name."""
+
+from __future__ import annotations
+
+import functools
+
+from seshu_swarm.mamba.kernels.choose import PLAIN, Kernels, native_kernels
+from seshu_swarm.mamba.kernels.native import loading
+from seshu_swarm.mamba.kernels.native.build import BuildError, compile_library, library_name
+from seshu_swarm.mamba.kernels.native.library import Library
+
+
+def names() -> list[str]:
+    """Native for every instruction set, where a compiler is or has been; torch always."""
+    try:
+        return [*(name for name in loading.instruction_sets() if named(name)), PLAIN.name]
+    except BuildError:
+        return [PLAIN.name]
+
+
+@functools.cache
+def named(name: str) -> Kernels:
+    if name == PLAIN.name:
+        return PLAIN
+    installed = loading.INSTALLED / library_name(name)
+    path = installed if installed.is_file() else compile_library(loading.cache_folder(), name)
+    return native_kernels(Library(path, name))
