@@ -1,15 +1,15 @@
-"""Measurements of this machine, by name. Each prints a table and returns its numbers by name.
+"""Measurements of this machine, by name. Each prints its tables and returns an outcome.
 
-    config   settings of the command       run      one bench, its table and its report
-    engine   training speed of the engine
+    config   settings of the command       run      one bench and its report
+    outcome  what a bench returns          engine   speed and memory of the engine
 
 Nothing is imported until a bench is run.
 """
 
-# Name → (MODULE:FUNCTION, what it measures).
+# Name → (MODULE:FUNCTION, what it measures). The function returns an `outcome.Outcome`.
 BENCHES: dict[str, tuple[str, str]] = {
     "engine": (
-        "seshu_swarm.bench.engine:run",
-        "Training speed of a small Mamba with our scan, and against stock transformers.",
+        "seshu_swarm.bench.engine.bench:run",
+        "Speed and memory of the engine against limits of the machine, others and a Transformer.",
     ),
 }

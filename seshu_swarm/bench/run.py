@@ -8,6 +8,7 @@ from pathlib import Path
 from seshu_swarm import log
 from seshu_swarm.bench import BENCHES
 from seshu_swarm.bench.config import BenchConfig
+from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.errors import UsageError
 from seshu_swarm.reports import write_report
 
@@ -23,11 +24,15 @@ def run(settings: BenchConfig) -> int:
             way_out=f"one of: {', '.join(BENCHES)}",
         )
     module, _, function = BENCHES[settings.name][0].partition(":")
-    results: dict[str, float] = getattr(importlib.import_module(module), function)()
-    lines = [f"{name}: {value:.4g}" for name, value in results.items()]
-    log.event("bench", "\n".join(lines), **results)
+    outcome: Outcome = getattr(importlib.import_module(module), function)()
+    lines = [f"{name}: {value:.4g}" for name, value in outcome.results.items()]
+    log.event("bench", "\n".join(lines), **outcome.results)
     if settings.report:
         write_report(
-            Path(settings.report), command="bench", settings=settings, rows=[], results=results
+            Path(settings.report),
+            command="bench",
+            settings=settings,
+            rows=outcome.rows,
+            results=outcome.results,
         )
     return 0
