@@ -28,6 +28,7 @@ DOCUMENTS = (
     "coordinator/README.md",
     "deploy/README.md",
     "tests/attacks/README.md",
+    "tests/external/README.md",
 )
 WITH_COMMANDS = ("README.md", "peer/README.md", "coordinator/README.md", "deploy/README.md")
 # Module → the command that flags alone mean.

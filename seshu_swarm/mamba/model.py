@@ -1,103 +1,158 @@
-"""The transformers class around our blocks: for training with peft, and for exporting.
+"""The transformers classes around our blocks: for training with peft, generating and exporting.
 
-`SeshuMambaForCausalLM` has its own `model_type`, so that peft puts LoRA on `in_proj`, `x_proj` and
-`out_proj` (it refuses `out_proj` on `mamba`), and its mixer calls them as modules, so that every
-LoRA tensor trains and merging is exact. `from_pretrained` reads `mamba` folders; `save_pretrained`
-writes them, so stock transformers loads what is published. The only file of the engine that
-imports transformers.
+The mixer calls its projections as modules, so that every LoRA tensor trains and merging is exact.
+Rows may be padded on either side: the padding reaches no state and no gradient. A call may continue
+from any cache by any number of tokens; the cache has constant size and a new token costs one step.
+With `pretrained`, the only file of the engine that imports transformers.
 
 Shapes: B batch, L length, M d_model, V vocab_size.
 """
 
 from __future__ import annotations
 
-import json
-from os import PathLike
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    GenerationMixin,
-    MambaConfig,
-    PreTrainedModel,
-)
-from transformers.modeling_outputs import CausalLMOutput
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
 
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.block import MambaBlock
-from seshu_swarm.mamba.ends import EMBEDDING_STD
-from seshu_swarm.mamba.mixer import MambaMixer
+from seshu_swarm.mamba.cache import BlockState, RecurrentCache
 from seshu_swarm.mamba.norm import RMSNorm
-from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.mamba.padding import Padding
+from seshu_swarm.mamba.pretrained import (
+    LORA_TARGETS,
+    SeshuMambaConfig,
+    SeshuMambaPreTrainedModel,
+)
 
-LORA_TARGETS = ("in_proj", "x_proj", "out_proj")
+__all__ = ["LORA_TARGETS", "SeshuMambaConfig", "SeshuMambaForCausalLM", "SeshuMambaModel"]
 
-
-class SeshuMambaConfig(MambaConfig):
-    """MambaConfig under a name of its own, which peft and the Auto classes go by."""
-
-    model_type = "seshu_mamba"
-
-    @classmethod
-    def from_shape(cls, shape: MambaShape) -> SeshuMambaConfig:
-        fields = shape.to_config()
-        del fields["model_type"]
-        return cls(**fields)
-
-    def to_shape(self) -> MambaShape:
-        """Raises PackageError for what the blocks do not implement."""
-        return MambaShape.from_config(self.to_dict() | {"model_type": "mamba"})
+IGNORED_LABEL = -100
 
 
-class SeshuMambaBackbone(nn.Module):
+@dataclass
+class SeshuMambaOutput(ModelOutput):
+    """`hidden_states`: after every block, then after the final norm; each (B, L, M)."""
+
+    last_hidden_state: Tensor
+    cache_params: RecurrentCache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class SeshuMambaCausalLMOutput(ModelOutput):
+    """`loss` where labels were given; `logits` (B, L or logits_to_keep, V)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    cache_params: RecurrentCache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class SeshuMambaBlock(MambaBlock, GradientCheckpointingLayer):
+    """A block whose activations transformers may drop and compute again in the backward pass."""
+
+
+class SeshuMambaModel(SeshuMambaPreTrainedModel):
     """Embeddings, blocks and final norm under transformers' names."""
-
-    def __init__(self, shape: MambaShape) -> None:
-        super().__init__()
-        self.embeddings = nn.Embedding(shape.vocab_size, shape.d_model)
-        self.layers = nn.ModuleList(MambaBlock(shape) for _ in range(shape.num_blocks))
-        self.norm_f = RMSNorm(shape.d_model, shape.norm_epsilon)
-
-    def forward(self, hidden_BLM: Tensor) -> Tensor:
-        for block in self.layers:
-            hidden_BLM, _, _ = block(hidden_BLM)
-        normed_BLM: Tensor = self.norm_f(hidden_BLM)
-        return normed_BLM
-
-
-class SeshuMambaForCausalLM(PreTrainedModel, GenerationMixin):
-    """Mamba for training: no cache; padding only on the right, where it changes nothing."""
-
-    config_class = SeshuMambaConfig
-    base_model_prefix = "backbone"
-    main_input_name = "input_ids"
-    _no_split_modules = ("MambaBlock",)
-    _tied_weights_keys = {"lm_head.weight": "backbone.embeddings.weight"}  # noqa: RUF012
-    _is_stateful = True
-    # peft asks for it; transformers' own property of that name only warns.
-    is_gradient_checkpointing = False
 
     def __init__(self, config: SeshuMambaConfig) -> None:
         super().__init__(config)
         shape = config.to_shape()
-        self.backbone = SeshuMambaBackbone(shape)
-        self.lm_head = nn.Linear(shape.d_model, shape.vocab_size, bias=False)
+        self.embeddings = nn.Embedding(shape.vocab_size, shape.d_model)
+        self.layers = nn.ModuleList(SeshuMambaBlock(shape) for _ in range(shape.num_blocks))
+        self.norm_f = RMSNorm(shape.d_model, shape.norm_epsilon)
         self.post_init()
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        match module:
-            case MambaMixer():
-                module.reset_parameters()
-            case RMSNorm():
-                nn.init.ones_(module.weight)
-            case nn.Embedding():
-                nn.init.normal_(module.weight, std=EMBEDDING_STD)
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cache_params: RecurrentCache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **_: Any,
+    ) -> SeshuMambaOutput | tuple[Any, ...]:
+        """The arguments of stock MambaModel; a cache given is continued from and advanced.
+
+        `use_cache` asks for one: by default as the config says, and never while training. Raises
+        UsageError.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise UsageError("input_ids and inputs_embeds", rule="give exactly one of them")
+        hidden_BLM = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        if use_cache is None:
+            use_cache = self.config.use_cache and not self.training
+        if cache_params is None and use_cache:
+            cache_params = RecurrentCache(len(self.layers))
+        padding = Padding.of_mask(
+            attention_mask, batch=hidden_BLM.shape[0], length=hidden_BLM.shape[1]
+        )
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        every_BLM: list[Tensor] | None = [] if output_hidden_states else None
+        hidden_BLM = self._run(hidden_BLM, padding, cache_params, every_BLM)
+        output = SeshuMambaOutput(
+            last_hidden_state=hidden_BLM,
+            cache_params=cache_params if use_cache else None,
+            hidden_states=None if every_BLM is None else tuple(every_BLM),
+        )
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
+
+    def _run(
+        self,
+        hidden_BLM: Tensor,
+        padding: Padding | None,
+        cache: RecurrentCache | None,
+        every_BLM: list[Tensor] | None,
+    ) -> Tensor:
+        """After the final norm; `every_BLM`, where given, receives what is after each block too."""
+        lengths_B = None
+        if padding is not None:
+            hidden_BLM, lengths_B = padding.text_first(hidden_BLM), padding.lengths
+        if cache is not None:
+            cache.check(num_blocks=len(self.layers), batch=hidden_BLM.shape[0])
+        states: list[BlockState] = []
+        for index, block in enumerate(self.layers):
+            before = (None, None) if cache is None else cache[index]
+            hidden_BLM, conv, ssm = block(hidden_BLM, *before, lengths_B)
+            if cache is not None:
+                states.append((conv, ssm))
+            if every_BLM is not None:
+                every_BLM.append(hidden_BLM)
+        if cache is not None:
+            cache.replace(states)
+        hidden_BLM = self.norm_f(hidden_BLM)
+        if every_BLM is not None:
+            every_BLM.append(hidden_BLM)
+            if padding is not None:
+                every_BLM[:] = [padding.as_given(after_BLM) for after_BLM in every_BLM]
+        return hidden_BLM if padding is None else padding.as_given(hidden_BLM)
+
+
+class SeshuMambaForCausalLM(SeshuMambaPreTrainedModel, GenerationMixin):
+    """`SeshuMambaModel` and its head: trains, generates, continues from a cache of constant size."""
+
+    _tied_weights_keys = {"lm_head.weight": "backbone.embeddings.weight"}  # noqa: RUF012
+
+    def __init__(self, config: SeshuMambaConfig) -> None:
+        super().__init__(config)
+        self.backbone = SeshuMambaModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.backbone.embeddings
@@ -105,62 +160,100 @@ class SeshuMambaForCausalLM(PreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.backbone.embeddings = value
 
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        # generate() then makes no cache of attention's kind; the first call makes ours.
+        return False
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        *args: Any,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """As in transformers, which looks for `inputs_embeds` among these names.
+
+        Raises UsageError for a prompt padded on the right.
+        """
+        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
+            raise UsageError(
+                "prompts padded on the right",
+                rule="generation goes on after the last column",
+                way_out='set tokenizer.padding_side = "left"',
+            )
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids,
+            *args,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        return inputs
+
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        cache_params: RecurrentCache | None = None,
         labels: Tensor | None = None,
-        logits_to_keep: int = 0,
-        **_: Any,
-    ) -> CausalLMOutput:
-        """Logits (batch, length, vocab_size); with labels (-100 ignored), the mean loss of the next
-        token. Labels are shifted here. Raises UsageError."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise UsageError("input_ids and inputs_embeds", rule="give exactly one of them")
-        _check_padding(attention_mask)
-        hidden_BLM = self.backbone.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
-        hidden_BLM = self.backbone(hidden_BLM)
-        logits_BLV = self.lm_head(hidden_BLM[:, -logits_to_keep:])
-        loss = None if labels is None else _next_token_loss(logits_BLV, labels)
-        return CausalLMOutput(loss=loss, logits=logits_BLV)
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> SeshuMambaCausalLMOutput | tuple[Any, ...]:
+        """The arguments of stock MambaForCausalLM; other `kwargs` go to transformers' loss.
 
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
-    ) -> SeshuMambaForCausalLM:
-        """As in transformers; a `mamba` folder's configuration changes its class on the way."""
-        if kwargs.get("config") is None:
-            found = MambaConfig.get_config_dict(pretrained_model_name_or_path)[0]
-            shape = MambaShape.from_config(found | {"model_type": "mamba"})
-            kwargs["config"] = SeshuMambaConfig.from_shape(shape)
-        model: SeshuMambaForCausalLM = super().from_pretrained(
-            pretrained_model_name_or_path, *args, **kwargs
+        With labels (-100 ignored; at padding ignored too) the mean loss of the next token: they
+        are shifted here. Of the logits the last `logits_to_keep` positions are kept, or those
+        named by a tensor; 0 keeps all. Raises UsageError.
+        """
+        found: SeshuMambaOutput = self.backbone(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            cache_params=cache_params,
+            use_cache=use_cache,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
         )
-        return model
-
-    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
-        """Writes the layout of stock MambaForCausalLM, config included."""
-        super().save_pretrained(save_directory, **kwargs)
-        config = json.dumps(self.config.to_shape().to_config(), indent=2, sort_keys=True)
-        (Path(save_directory) / "config.json").write_text(config + "\n", encoding="utf-8")
-
-
-def _check_padding(mask_BL: Tensor | None) -> None:
-    """A causal model may ignore padding after the text, never before it."""
-    if mask_BL is not None and bool((mask_BL[:, 1:] > mask_BL[:, :-1]).any()):
-        raise UsageError(
-            "a batch padded on the left",
-            rule="padding goes on the right: a recurrent state absorbs what precedes the text",
-            way_out='set tokenizer.padding_side = "right"',
+        logits_BLV = self.lm_head(_kept(found.last_hidden_state, logits_to_keep)).float()
+        output = SeshuMambaCausalLMOutput(
+            loss=None if labels is None else self._loss(logits_BLV, labels, attention_mask, kwargs),
+            logits=logits_BLV,
+            cache_params=found.cache_params,
+            hidden_states=found.hidden_states,
         )
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
+
+    def _loss(
+        self, logits_BLV: Tensor, labels_BL: Tensor, mask: Tensor | None, others: dict[str, Any]
+    ) -> Tensor:
+        batch, length = labels_BL.shape
+        if logits_BLV.shape[:2] != labels_BL.shape:
+            raise UsageError(
+                f"labels {tuple(labels_BL.shape)} and logits {tuple(logits_BLV.shape)}",
+                rule="a label for each position, and all logits kept",
+            )
+        padding = Padding.of_mask(mask, batch=batch, length=length)
+        if padding is not None:
+            labels_BL = padding.counted(labels_BL, ignored=IGNORED_LABEL)
+        loss: Tensor = self.loss_function(
+            logits=logits_BLV, labels=labels_BL, vocab_size=logits_BLV.shape[-1], **others
+        )
+        return loss
 
 
-def _next_token_loss(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
-    return functional.cross_entropy(
-        logits_BLV[:, :-1].flatten(0, 1).float(), labels_BL[:, 1:].flatten(), ignore_index=-100
-    )
+def _kept(hidden_BLM: Tensor, logits_to_keep: int | Tensor) -> Tensor:
+    """What the head is asked for."""
+    places = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+    return hidden_BLM[:, places]
 
 
 AutoConfig.register(SeshuMambaConfig.model_type, SeshuMambaConfig)
+AutoModel.register(SeshuMambaConfig, SeshuMambaModel)
 AutoModelForCausalLM.register(SeshuMambaConfig, SeshuMambaForCausalLM)

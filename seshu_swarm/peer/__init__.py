@@ -8,5 +8,6 @@ serving      the stream SESSIONS                 sessions    exactly-once steps 
 donor        life of a donor                     rows        own rows, or the dealt shard
 tuning       one adapter, within the limits      lora        local LoRA SFT, without network
 lora_model   the base with LoRA in it            lora_rows   rows to train on and to hold out
-handing_in   push, submit, announce, ask         status      what the peer shows its owner
+lora_card    how to use an adapter               status      what the peer shows its owner
+handing_in   push, submit, announce, ask
 """

@@ -1,8 +1,8 @@
 """The base model with LoRA, and the package that holds only the LoRA.
 
 peft puts LoRA on the three projections that the strict reader accepts, by name (`all-linear` would
-add `dt_proj`, whose LoRA nothing reads). The package carries the base's digest and nothing that
-names a machine or a person. Knows no rows.
+add `dt_proj`, which the strict reader refuses). The package carries the base's digest, a card, and
+nothing that names a machine or a person. Knows no rows.
 
 Shapes: B batch, L length, V vocab_size.
 """
@@ -23,6 +23,7 @@ from seshu_swarm import checkpoints, packages
 from seshu_swarm.adapters.rules import CONFIG_FILE, KIND, TARGETS, TENSOR_FILE
 from seshu_swarm.errors import TrainingError, from_os_error
 from seshu_swarm.mamba.model import SeshuMambaConfig, SeshuMambaForCausalLM
+from seshu_swarm.peer.lora_card import CARD_FILE, adapter_card
 from seshu_swarm.training import Batch, batch_nats
 
 
@@ -80,7 +81,7 @@ def check_trained(model: LoraModel, batch: Batch) -> None:
 
 
 def save_adapter(folder: Path, model: LoraModel, *, about: Mapping[str, Any]) -> str:
-    """Write the package whole and return its digest; `about` names the `base_revision`.
+    """Write the package whole, with its card, and return its digest; `about` is as `lora` makes it.
 
     Raises PackageError if the folder holds another package, DiskFullError, ResourceError.
     """
@@ -90,13 +91,14 @@ def save_adapter(folder: Path, model: LoraModel, *, about: Mapping[str, Any]) ->
         partial.mkdir(parents=True)
         config = model.peft_model.peft_config["default"]
         # Never the local path of the base: it would tell the donor's user name.
-        config.base_model_name_or_path = about["base_revision"]
+        config.base_model_name_or_path = config.revision = about["base_revision"]
         config.inference_mode = True
         config.save_pretrained(str(partial))
+        (partial / CARD_FILE).write_text(adapter_card(about), encoding="utf-8")
         (partial / TENSOR_FILE).write_bytes(safetensors_torch.save(model.lora_tensors()))
     except OSError as error:
         raise from_os_error(error, str(partial)) from error
-    digest = packages.seal(partial, KIND, [CONFIG_FILE, TENSOR_FILE], dict(about))
+    digest = packages.seal(partial, KIND, [CARD_FILE, CONFIG_FILE, TENSOR_FILE], dict(about))
     packages.publish_folder(partial, folder)
     packages.read_manifest(folder, digest)
     return digest

@@ -1,18 +1,19 @@
-"""The transformers class: equal to stock Mamba, trainable and mergeable with stock peft."""
+"""The transformers class: equal to stock Mamba, exact in loss, gradient and bytes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from seshu_swarm import checkpoints
-from seshu_swarm.errors import UsageError
-from seshu_swarm.mamba.model import LORA_TARGETS, SeshuMambaConfig, SeshuMambaForCausalLM
+from seshu_swarm.errors import PackageError, UsageError
+from seshu_swarm.mamba.model import SeshuMambaConfig, SeshuMambaForCausalLM
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
 
@@ -83,67 +84,110 @@ def test_loss_and_its_gradient_equal_stock_transformers(folder: Path) -> None:
         assert torch.allclose(parameter.grad, expected[name].grad, atol=1e-5, rtol=1e-3), name
 
 
-def trained_adapter(folder: Path) -> Any:
-    """A LoRA on all three targets after one step, so that no factor is zero."""
-    base = SeshuMambaForCausalLM.from_pretrained(folder)
-    rules = LoraConfig(r=4, lora_alpha=8, target_modules=list(LORA_TARGETS), task_type="CAUSAL_LM")
-    model = get_peft_model(base, rules)
-    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=0.05)
-    ids = some_ids()
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-    return model
+@pytest.mark.parametrize("tied", [True, False])
+def test_folder_of_stock_transformers_is_saved_back_bit_for_bit(tmp_path: Path, tied: bool) -> None:
+    torch.manual_seed(2)
+    stock = MambaForCausalLM(MambaConfig.from_dict(STOCK | {"tie_word_embeddings": tied}))
+    stock.config.eos_token_id = 17
+    stock.save_pretrained(tmp_path / "stock")
+    SeshuMambaForCausalLM.from_pretrained(tmp_path / "stock").save_pretrained(tmp_path / "ours")
+    before, after = (load_file(tmp_path / n / "model.safetensors") for n in ("stock", "ours"))
+    assert set(before) == set(after)
+    assert ("lm_head.weight" in after) != tied
+    for name, tensor in before.items():
+        assert tensor.numpy().tobytes() == after[name].numpy().tobytes(), name
+    again = MambaForCausalLM.from_pretrained(tmp_path / "ours")
+    assert again.config.eos_token_id == 17
+    assert again.config.tie_word_embeddings == tied
 
 
-def test_every_lora_tensor_gets_a_gradient(folder: Path) -> None:
-    model = trained_adapter(folder)
-    lora = {n: p for n, p in model.named_parameters() if "lora_" in n}
-    assert len(lora) == 2 * len(LORA_TARGETS) * SHAPE.num_blocks
-    for name, parameter in lora.items():
-        assert float(parameter.grad.abs().max()) > 0, name
+def test_half_precision_is_kept_only_where_asked_for(tmp_path: Path) -> None:
+    MambaForCausalLM(MambaConfig.from_dict(STOCK)).bfloat16().save_pretrained(tmp_path / "stock")
+    assert SeshuMambaForCausalLM.from_pretrained(tmp_path / "stock").dtype == torch.float32
+    kept = SeshuMambaForCausalLM.from_pretrained(tmp_path / "stock", dtype="auto")
+    kept.save_pretrained(tmp_path / "ours")
+    before, after = (load_file(tmp_path / n / "model.safetensors") for n in ("stock", "ours"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((tmp_path / "ours" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_merged_adapter_equals_the_adapter_and_stock_transformers(
-    folder: Path, tmp_path: Path
-) -> None:
-    model = trained_adapter(folder).eval()
-    ids = some_ids(length=33)
-    with torch.inference_mode():
-        base = checkpoints.load_whole(folder).logits(ids)
-        expected = model(input_ids=ids).logits
-        merged = model.merge_and_unload()
-        assert torch.allclose(merged(ids).logits, expected, atol=1e-4)
-    assert float((expected - base).abs().max()) > 0.01
-    merged.save_pretrained(tmp_path / "merged")
-    assert torch.allclose(stock_logits(tmp_path / "merged", ids), expected, atol=1e-4)
-    found = checkpoints.load_whole(tmp_path / "merged").logits(ids)
-    assert torch.allclose(found, expected, atol=1e-4)
+def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
+    """A plain transformers folder, as others make them, with other tensors."""
+    SeshuMambaForCausalLM.from_pretrained(folder).save_pretrained(folder.parent / "changed")
+    file = folder.parent / "changed" / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, {"format": "pt"})
+    return folder.parent / "changed"
+
+
+def test_missing_and_foreign_tensors_and_nan_are_refused_by_name(folder: Path) -> None:
+    name = "backbone.layers.1.mixer.A_log"
+    with pytest.raises(PackageError, match=rf"missing tensors .*{name}"):
+        SeshuMambaForCausalLM.from_pretrained(changed(folder, lambda t: t.__delitem__(name)))
+    foreign = changed(folder, lambda t: t.update({"backbone.layers.1.mixer.extra": torch.ones(1)}))
+    with pytest.raises(PackageError, match=r"unexpected tensors .*mixer.extra"):
+        SeshuMambaForCausalLM.from_pretrained(foreign)
+    spoilt = changed(folder, lambda t: t[name].fill_diagonal_(float("nan")))
+    with pytest.raises(PackageError, match=f"{name} holds infinite or undefined"):
+        SeshuMambaForCausalLM.from_pretrained(spoilt)
+
+
+def test_another_architecture_is_refused_with_both_names(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(STOCK | {"model_type": "mamba2"}))
+    with pytest.raises(PackageError, match=r"'mamba2'.*'mamba'"):
+        SeshuMambaForCausalLM.from_pretrained(tmp_path)
 
 
 @torch.inference_mode()
-def test_padding_on_the_right_changes_nothing_and_on_the_left_is_refused(folder: Path) -> None:
-    model = SeshuMambaForCausalLM.from_pretrained(folder)
-    ids = some_ids(1, 10)
-    padded = torch.cat((ids, torch.zeros(1, 4, dtype=torch.int64)), 1)
-    mask = torch.tensor([[1] * 10 + [0] * 4])
-    found = model(input_ids=padded, attention_mask=mask).logits[:, :10]
-    assert torch.allclose(found, model(input_ids=ids).logits, atol=1e-5)
-    with pytest.raises(UsageError, match="left"):
-        model(input_ids=padded, attention_mask=mask.flip(1))
-
-
-@torch.inference_mode()
-def test_generate_of_transformers_equals_ours(folder: Path) -> None:
-    model = SeshuMambaForCausalLM.from_pretrained(folder)
-    prompt = some_ids(1, 6)
-    found = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False
+def test_logits_to_keep_and_hidden_states(folder: Path) -> None:
+    model, ids = SeshuMambaForCausalLM.from_pretrained(folder), some_ids()
+    stock = MambaForCausalLM.from_pretrained(folder)
+    whole = model(ids, output_hidden_states=True)
+    assert torch.allclose(model(ids, logits_to_keep=3).logits, whole.logits[:, -3:], atol=1e-6)
+    places = torch.tensor([0, 5])
+    assert torch.allclose(
+        model(ids, logits_to_keep=places).logits, whole.logits[:, places], atol=1e-6
     )
-    whole = checkpoints.load_whole(folder)
-    expected = whole.generate_greedy(prompt[0].tolist(), max_new_tokens=8, stop_ids={1})
-    assert found[0, 6:].tolist()[: len(expected)] == expected
+    expected = stock(ids, output_hidden_states=True).hidden_states
+    assert len(whole.hidden_states) == len(expected)
+    for found, theirs in zip(whole.hidden_states, expected, strict=True):
+        assert torch.allclose(found, theirs, atol=1e-4)
+    as_tuple = model(ids, return_dict=False)
+    assert torch.equal(as_tuple[0], whole.logits)
+
+
+def test_senseless_calls_are_refused(folder: Path) -> None:
+    model, ids = SeshuMambaForCausalLM.from_pretrained(folder), some_ids()
+    with pytest.raises(UsageError, match="exactly one"):
+        model()
+    with pytest.raises(UsageError, match="all logits kept"):
+        model(ids, labels=ids, logits_to_keep=2)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_less(folder: Path) -> None:
+    ids = some_ids(length=30)
+    gradients, saved_bytes = [], []
+    for enabled in (False, True):
+        model = SeshuMambaForCausalLM.from_pretrained(folder).train()
+        if enabled:
+            model.activation_checkpointing_enable()
+        assert model.is_gradient_checkpointing is enabled
+        kept = 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            loss = model(input_ids=ids, labels=ids).loss
+        saved_bytes.append(kept)
+        loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
+    assert saved_bytes[1] < saved_bytes[0] / 2
 
 
 def test_fresh_model_through_the_auto_class_is_initialised_as_the_paper_says() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
+import runpy
 from pathlib import Path
 from random import Random
 
@@ -11,6 +14,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from transformers import MambaForCausalLM
 
 from seshu_swarm.adapters.delta import delta_of
 from seshu_swarm.adapters.reader import read_adapter
@@ -178,12 +182,50 @@ def test_merged_model_equals_peft_with_the_package(
 
 def test_package_names_no_place_and_no_person(base: tuple[Path, str], trained: LoraResult) -> None:
     files = {path.name: path.read_bytes() for path in trained.folder.iterdir()}
-    assert set(files) == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"}
+    assert set(files) == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    }
     for data in files.values():
         assert str(base[0]).encode() not in data
         assert str(Path.home()).encode() not in data
-    revision = f'"base_model_name_or_path": "{base[1]}"'
-    assert revision.encode() in files["adapter_config.json"]
+    config = json.loads(files["adapter_config.json"])
+    assert config["base_model_name_or_path"] == config["revision"] == base[1]
+
+
+def test_both_ways_of_the_card_work_and_agree(
+    base: tuple[Path, str], trained: LoraResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = (trained.folder / "README.md").read_text(encoding="utf-8")
+    assert f"`{base[1]}`" in card
+    assert f"→ {trained.bits_per_byte_after:.3f} bits per byte" in card
+    (tmp_path / "base").symlink_to(base[0])
+    (tmp_path / "adapter").symlink_to(trained.folder)
+    ours, merging, stock = re.findall(
+        r"^```python\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "ours.py").write_text(ours)
+    (tmp_path / "merging.py").write_text(ours + merging)
+    (tmp_path / "stock.py").write_text(stock)
+    monkeypatch.chdir(tmp_path)
+    with_adapter = runpy.run_path("ours.py")["model"]
+    runpy.run_path("merging.py")
+    alone = runpy.run_path("stock.py")["model"]
+    assert type(alone) is MambaForCausalLM
+    ids = torch.tensor([encode_row(ByteTokeniser(), ROWS[1], 96)[0]])
+    with torch.inference_mode():
+        assert torch.allclose(alone(ids).logits, with_adapter(ids).logits, atol=1e-4)
+
+
+def test_stock_peft_refuses_the_adapter_as_the_card_says(
+    base: tuple[Path, str], trained: LoraResult
+) -> None:
+    with pytest.raises(ValueError, match="out_proj"):
+        peft.PeftModel.from_pretrained(
+            MambaForCausalLM.from_pretrained(base[0]), str(trained.folder)
+        )
 
 
 class KilledError(Exception):
