@@ -45,9 +45,9 @@ class ServedSpan:
 
 
 def bytes_to_host(folder: Path, span: Span) -> int:
-    """Memory that loading the span takes: its shards, twice for the moment of copying."""
+    """Memory that loading the span takes: its shards, which are read into their final place."""
     names = checkpoints.files_for_span(span)
-    return 2 * sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
+    return sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
 
 
 class Pace:
