@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from seshu_swarm.mamba.block import MambaBlock
+from seshu_swarm.mamba.cache import RecurrentCache
 from seshu_swarm.mamba.kernels.choose import kernels_for
 from seshu_swarm.mamba.shape import MambaShape
 
@@ -41,6 +42,21 @@ def step_blocks(
     return step(shape, [w for w in weights if w is not None], hidden_BM, conv_KBDP, ssm_KBDN)
 
 
+def step_cache(
+    shape: MambaShape, blocks: Iterable[nn.Module], hidden_BLM: Tensor, cache: RecurrentCache
+) -> Tensor | None:
+    """The same for the cache of the transformers class, which is advanced; None as above."""
+    if hidden_BLM.shape[1] != 1 or cache.batch is None or torch.is_grad_enabled():
+        return None
+    conv, ssm = zip(*(cache[index] for index in range(len(cache))), strict=True)
+    done = step_blocks(shape, blocks, hidden_BLM[:, 0], torch.stack(conv), torch.stack(ssm))
+    if done is None:
+        return None
+    hidden_BM, conv_KBDP, ssm_KBDN = done
+    cache.replace(list(zip(conv_KBDP.unbind(0), ssm_KBDN.unbind(0), strict=True)))
+    return hidden_BM[:, None]
+
+
 def project(x_BW: Tensor, weight_RW: Tensor) -> Tensor | None:
     """(B, W) times a matrix (R, W) transposed, for the head of one token; None as above."""
     product = kernels_for(x_BW).product
@@ -58,7 +74,7 @@ def _is_plain(first: Tensor, *others: Tensor) -> bool:
 def _weights(block: nn.Module) -> tuple[Tensor, ...] | None:
     """What `NativeStep` reads of a block. Attributes of modules are looked up in their dictionaries:
     the usual way costs more than the arithmetic of a small block."""
-    if type(block) is not MambaBlock:
+    if not isinstance(block, MambaBlock):
         return None
     mixer = block._modules["mixer"]
     parts, own = mixer._modules, mixer._parameters  # type: ignore[union-attr]

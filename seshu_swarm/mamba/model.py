@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.block import MambaBlock
 from seshu_swarm.mamba.cache import BlockState, RecurrentCache
+from seshu_swarm.mamba.decoding import step_cache
 from seshu_swarm.mamba.norm import RMSNorm
 from seshu_swarm.mamba.padding import Padding
 from seshu_swarm.mamba.pretrained import (
@@ -62,7 +63,7 @@ class SeshuMambaModel(SeshuMambaPreTrainedModel):
 
     def __init__(self, config: SeshuMambaConfig) -> None:
         super().__init__(config)
-        shape = config.to_shape()
+        self._shape = shape = config.to_shape()
         self.embeddings = nn.Embedding(shape.vocab_size, shape.d_model)
         self.layers = nn.ModuleList(SeshuMambaBlock(shape) for _ in range(shape.num_blocks))
         self.norm_f = RMSNorm(shape.d_model, shape.norm_epsilon)
@@ -125,6 +126,11 @@ class SeshuMambaModel(SeshuMambaPreTrainedModel):
             hidden_BLM, lengths_B = padding.text_first(hidden_BLM), padding.lengths
         if cache is not None:
             cache.check(num_blocks=len(self.layers), batch=hidden_BLM.shape[0])
+            if padding is None and every_BLM is None:
+                stepped_BLM = step_cache(self._shape, self.layers, hidden_BLM, cache)
+                if stepped_BLM is not None:
+                    normed_BLM: Tensor = self.norm_f(stepped_BLM)
+                    return normed_BLM
         states: list[BlockState] = []
         for index, block in enumerate(self.layers):
             before = (None, None) if cache is None else cache[index]

@@ -11,17 +11,26 @@ from seshu_swarm.mamba.kernels.native.library import Library
 
 
 def names() -> list[str]:
-    """Native for every instruction set, where a compiler is or has been; torch always."""
-    try:
-        return [*(name for name in loading.instruction_sets() if named(name)), PLAIN.name]
-    except BuildError:
-        return [PLAIN.name]
+    """Native for every instruction set that a compiler here makes or has made; torch always."""
+    return [*native_names(), PLAIN.name]
+
+
+def native_names() -> list[str]:
+    return [name for name in loading.instruction_sets() if _is_there(name)]
 
 
 @functools.cache
 def named(name: str) -> Kernels:
+    """Raises BuildError where there is no such library and none can be made."""
     if name == PLAIN.name:
         return PLAIN
     installed = loading.INSTALLED / library_name(name)
     path = installed if installed.is_file() else compile_library(loading.cache_folder(), name)
     return native_kernels(Library(path, name))
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return bool(named(name))
+    except BuildError:
+        return False

@@ -14,6 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.cache import RecurrentCache
+from seshu_swarm.mamba.kernels.choose import PLAIN, using
 from seshu_swarm.mamba.model import SeshuMambaConfig, SeshuMambaForCausalLM
 from seshu_swarm.mamba.padding import Padding
 from seshu_swarm.mamba.shape import MambaShape
@@ -84,7 +85,8 @@ def test_a_new_token_costs_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
         return forward(hidden, *others)
 
     monkeypatch.setattr(MODEL.backbone.layers[0], "forward", counted)
-    generated(MODEL, some_ids(length=9))
+    with using(PLAIN):  # the native step takes a token through all blocks without calling them
+        generated(MODEL, some_ids(length=9))
     assert lengths == [9] + [1] * (NUM_NEW - 1)
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from seshu_swarm.bench.engine.measuring import best_of, timed
+from seshu_swarm.mamba.kernels.native import loading
+from seshu_swarm.mamba.kernels.native.build import BuildError
+from seshu_swarm.mamba.kernels.native.limits import exponentials_per_second
 
 # 64 KiB: in the second level of cache with the result, enough to hide the cost of the call.
 EXP_NUMBERS = 16_384
@@ -59,11 +62,16 @@ def measure_rates(*, gemm_size: int, read_bytes: int, seconds: float) -> Rates:
 
 
 def exp_rate() -> float:
-    """Exponentials per second of `torch.exp` on numbers in the cache, of one core times all threads.
+    """Exponentials per second in registers, all threads; of `torch.exp` without native kernels."""
+    try:
+        return exponentials_per_second(loading.load())
+    except BuildError:
+        return _torch_exp_rate()
 
-    One operation shared by all would measure how fast threads wake. Where two threads share a core
-    this is more than the machine can do, which makes the floors lower, never higher.
-    """
+
+def _torch_exp_rate() -> float:
+    """On numbers in the cache, of one core times all threads: one operation shared by all would
+    measure how fast threads wake."""
     numbers = torch.full((EXP_NUMBERS,), -0.5)
     result = torch.empty_like(numbers)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from seshu_swarm.mamba.kernels.gpu import available as gpu
 from seshu_swarm.mamba.kernels.inputs import ConvInputs, ScanInputs
 from seshu_swarm.mamba.kernels.native import loading
 from seshu_swarm.mamba.kernels.native.build import BuildError
@@ -56,7 +57,11 @@ def kernels_for(tensor: Tensor) -> Kernels:
 
 def available(device_type: str) -> dict[str, Kernels]:
     """Every implementation that runs here on that device, by name; the first is the choice."""
-    found = [_native()] if device_type == "cpu" else []
+    found: list[Kernels | None] = []
+    if device_type == "cpu":
+        found = [_native()]
+    elif device_type == "cuda":
+        found = [Kernels(name, *triple) for name, triple in gpu.kernels().items()]
     return {kernels.name: kernels for kernels in (*found, PLAIN) if kernels is not None}
 
 

@@ -6,4 +6,5 @@ loading   the library for this machine: installed, cached, compiled now, or none
 library   its structures and calls
 scan      selective scan     conv   causal convolution + SiLU     norm   RMS norm
     step      one token through all blocks of a span; a few rows times a matrix
+    limits    how fast this processor exponentiates, for benches
 """

@@ -91,6 +91,10 @@ class ProductCall(ctypes.Structure):
     )
 
 
+class LimitsCall(ctypes.Structure):
+    _fields_ = (*_fields(c_int64, "count threads numbers"), ("result", c_double))
+
+
 class Library:
     """One shared object. Raises OSError where it cannot be loaded, AttributeError if it is another."""
 
@@ -105,7 +109,7 @@ class Library:
             )
             for dtype, suffix in _SUFFIX.items()
         }
-        for name in ("step", "product"):
+        for name in ("step", "product", "exponentials"):
             self._functions[name, torch.float32] = getattr(library, f"seshu_{name}")
         for (name, _), function in self._functions.items():
             function.argtypes = (c_void_p,)

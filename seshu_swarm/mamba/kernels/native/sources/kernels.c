@@ -45,6 +45,7 @@
 #include "conv.h"
 #include "norm.h"
 #include "step.h"
+#include "limits.h"
 #undef real
 #undef whole
 #undef mask

@@ -36,8 +36,8 @@ static void part_of(int64_t count, int id, int threads, int64_t *first, int64_t 
     *end = *first + each < count ? *first + each : count;
 }
 
-/* Dot products of some rows of a matrix with some of the batch, side by side to keep memory and
- * arithmetic busy. Each sum runs in the same order however many stand beside it. */
+/* Dot products of some rows of a matrix with some of the batch, side by side to keep arithmetic
+ * busy. Each sum runs in the same order however many stand beside it. */
 #define ROWS 4
 #define BATCH 4
 static inline __attribute__((always_inline)) void dots(const real *matrix, const real *x,
@@ -48,33 +48,39 @@ static inline __attribute__((always_inline)) void dots(const real *matrix, const
         int lanes = WITHIN(i, width);
         vec row[ROWS];
         UNROLLED for (int r = 0; r < rows; r++) row[r] = NAME(load)(matrix + r * width + i, lanes);
+        /* Of the rows that come next, in the order in which they lie. */
+        if (rows == ROWS)
+            UNROLLED for (int r = 0; r < rows; r++)
+                __builtin_prefetch(matrix + rows * width + i * rows + r * LANES);
         UNROLLED for (int b = 0; b < batch; b++) {
             vec part = NAME(load)(x + b * width + i, lanes);
-            UNROLLED for (int r = 0; r < rows; r++) 
+            UNROLLED for (int r = 0; r < rows; r++)
                 total[b][r] = NAME(fused)(part, row[r], total[b][r]);
         }
     }
-    for (int b = 0; b < batch; b++)
-        for (int r = 0; r < rows; r++) out[b * out_stride + r] = NAME(sum)(total[b][r]);
+    UNROLLED for (int b = 0; b < batch; b++)
+        UNROLLED for (int r = 0; r < rows; r++) out[b * out_stride + r] = NAME(sum)(total[b][r]);
 }
 
-/* out[b][row] = matrix[row] . x[b] for the rows [first, end). A few rows stay in the cache while the
- * batch passes over them. */
+/* out[b][row] = matrix[row] . x[b] for the rows [first, end). A few sessions wait for memory, so one
+ * row after the other is read as it lies there: rows side by side would halve what memory gives.
+ * Many wait for arithmetic: rows side by side share what is read of the batch. */
 static void product(const real *matrix, const real *x, real *out, int64_t batch, int64_t width,
                     int64_t first, int64_t end, int64_t out_stride) {
-    for (int64_t row = first; row < end; row += ROWS)
-        for (int64_t b = 0; b < batch; b += BATCH) {
-            const real *from = matrix + row * width, *with = x + b * width;
-            real *to = out + b * out_stride + row;
-            int64_t rows = end - row < ROWS ? end - row : ROWS, rest = batch - b;
-            if (rows == ROWS && rest >= BATCH) dots(from, with, width, to, out_stride, ROWS, BATCH);
-            else if (rows == ROWS && rest == 1) dots(from, with, width, to, out_stride, ROWS, 1);
-            else
-                for (int64_t i = 0; i < (rest < BATCH ? rest : BATCH); i++)
-                    for (int64_t r = 0; r < rows; r++)
-                        dots(from + r * width, with + i * width, width, to + i * out_stride + r,
-                             out_stride, 1, 1);
-        }
+    int64_t row = first;
+    for (; batch >= BATCH && row + ROWS <= end; row += ROWS) {
+        int64_t b = 0;
+        for (; b + BATCH <= batch; b += BATCH)
+            dots(matrix + row * width, x + b * width, width, out + b * out_stride + row, out_stride,
+                 ROWS, BATCH);
+        for (; b < batch; b++)
+            dots(matrix + row * width, x + b * width, width, out + b * out_stride + row, out_stride,
+                 ROWS, 1);
+    }
+    for (; row < end; row++)
+        for (int64_t b = 0; b < batch; b++)
+            dots(matrix + row * width, x + b * width, width, out + b * out_stride + row, out_stride,
+                 1, 1);
 }
 
 static inline real silu_of(real x) { return x / (1 + expf(-x)); }

@@ -53,6 +53,9 @@ static inline vec NAME(fused)(vec x, vec y, vec z) {
 
 /* Halves are added to one another: a chain of LANES additions would take longer than the rest. */
 static inline real NAME(sum)(vec x) {
+#if REAL_IS_FLOAT && defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)x);
+#endif
     real part[LANES];
     memcpy(part, &x, sizeof part);
     for (int half = LANES / 2; half > 0; half /= 2)
