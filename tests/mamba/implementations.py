@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 from seshu_swarm.mamba.kernels.choose import PLAIN, Kernels, native_kernels
 from seshu_swarm.mamba.kernels.native import loading
@@ -24,8 +25,9 @@ def named(name: str) -> Kernels:
     """Raises BuildError where there is no such library and none can be made."""
     if name == PLAIN.name:
         return PLAIN
-    installed = loading.INSTALLED / library_name(name)
-    path = installed if installed.is_file() else compile_library(loading.cache_folder(), name)
+    folders = (loading.INSTALLED, loading.cache_folder())
+    present = filter(Path.is_file, (folder / library_name(name) for folder in folders))
+    path = next(present, None) or compile_library(loading.cache_folder(), name)
     return native_kernels(Library(path, name))
 
 

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from seshu_swarm.errors import UsageError
 
+# Of the native kernels' arrays (kernels.c).
+MAX_STATES, MAX_TAPS = 256, 16
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScanInputs:
@@ -42,6 +45,8 @@ class ScanInputs:
                 rule="u is (batch, length, d_inner), A is (d_inner, d_state)",
             )
         (batch, length, d_inner), d_state = self.u.shape, self.A.shape[1]
+        if d_state > MAX_STATES:
+            raise UsageError(f"d_state {d_state}", rule=f"at most {MAX_STATES}")
         expected = {
             "delta": (batch, length, d_inner),
             "A": (d_inner, d_state),
@@ -77,6 +82,8 @@ class ConvInputs:
                 rule="x is (batch, length, d_inner), weight is (d_inner, d_conv)",
             )
         (batch, _, d_inner), d_conv = self.x.shape, self.weight.shape[1]
+        if d_conv > MAX_TAPS:
+            raise UsageError(f"d_conv {d_conv}", rule=f"at most {MAX_TAPS}")
         expected = {
             "weight": (d_inner, d_conv),
             "bias": (d_inner,),

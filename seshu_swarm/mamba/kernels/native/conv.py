@@ -37,8 +37,10 @@ class NativeConv:
         dtype = torch.float64 if x.x.dtype == torch.float64 else torch.float32
         weight_KD = x.weight.to(dtype).t().contiguous()
         state = None if x.state is None else x.state.to(dtype).contiguous()
-        tensors = (adjacent(x.x, dtype), weight_KD, x.bias.to(dtype), state)
-        y_BLD, last_BDP = _Conv.apply(self.library, x.lengths, *tensors)
+        tensors = (adjacent(x.x, dtype), weight_KD, x.bias.to(dtype).contiguous(), state)
+        y_BLD, last_BDP = _Conv.apply(
+            self.library, None if x.lengths is None else x.lengths.contiguous(), *tensors
+        )
         return y_BLD.to(x.x.dtype), last_BDP
 
 

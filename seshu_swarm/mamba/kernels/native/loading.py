@@ -42,8 +42,11 @@ def load() -> Library:
             return Library(path, instruction_set)
         except (OSError, AttributeError):
             continue  # an installed library may need another libc than this machine's
+    folder = cache_folder()
+    if folder.exists() and not _is_ours(folder):
+        raise BuildError(f"{folder} is another user's, or others may write there")
     try:
-        return Library(compile_library(cache_folder(), first), first)
+        return Library(compile_library(folder, first), first)
     except (OSError, AttributeError) as error:
         raise BuildError(f"the compiled library does not load: {error}") from error
 
@@ -54,5 +57,11 @@ def _present(first: str) -> Iterator[tuple[Path, str]]:
     if (INSTALLED / name).is_file():
         yield INSTALLED / name, first
     cached = cache_folder() / name
-    if cached.is_file() and cached.stat().st_uid == os.getuid():
+    if cached.is_file() and _is_ours(cached.parent) and cached.stat().st_uid == os.getuid():
         yield cached, first
+
+
+def _is_ours(folder: Path) -> bool:
+    """Nobody else can put a file there between a check and its loading."""
+    facts = folder.stat()
+    return facts.st_uid == os.getuid() and not facts.st_mode & 0o022

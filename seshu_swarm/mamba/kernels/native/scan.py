@@ -83,7 +83,11 @@ class NativeScan:
 
     def __call__(self, inputs: ScanInputs) -> tuple[Tensor, Tensor]:
         dtype = torch.float64 if inputs.u.dtype == torch.float64 else torch.float32
-        fixed = _Fixed(self.library, inputs.delta_softplus, inputs.lengths)
+        fixed = _Fixed(
+            self.library,
+            inputs.delta_softplus,
+            None if inputs.lengths is None else inputs.lengths.contiguous(),
+        )
         tensors = _Tensors.of(inputs, dtype)
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
             y_BLD, last_BDN = _Scan.apply(fixed, *tensors)

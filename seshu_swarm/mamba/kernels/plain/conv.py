@@ -19,8 +19,9 @@ from seshu_swarm.mamba.kernels.inputs import ConvInputs, token_mask
 
 
 def conv(inputs: ConvInputs) -> tuple[Tensor, Tensor]:
-    """y (B, L, D) and the last inputs (B, D, P), oldest first, in the type of x."""
-    x_BLD, (batch, length, d_inner) = inputs.x, inputs.x.shape
+    """y (B, L, D) in the type of x, and the last inputs (B, D, P), oldest first, at least float32."""
+    dtype = torch.float64 if inputs.x.dtype == torch.float64 else torch.float32
+    x_BLD, (batch, length, d_inner) = inputs.x.to(dtype), inputs.x.shape
     num_past = inputs.weight.shape[1] - 1
     mask = None if inputs.lengths is None else token_mask(inputs.lengths, length)
     if mask is not None:
@@ -39,7 +40,7 @@ def conv(inputs: ConvInputs) -> tuple[Tensor, Tensor]:
         rows = inputs.lengths[:, None] + torch.arange(num_past, device=x_BLD.device)
         last_BPD = padded_BTD.gather(1, rows[..., None].expand(-1, -1, d_inner))
     # A copy: a view would keep the whole padded sequence alive in a session's state.
-    return y_BLD, last_BPD.transpose(1, 2).contiguous()
+    return y_BLD.to(inputs.x.dtype), last_BPD.transpose(1, 2).contiguous()
 
 
 class _ShiftedConvSilu(torch.autograd.Function):

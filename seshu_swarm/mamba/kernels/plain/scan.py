@@ -28,30 +28,37 @@ MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS = 8, 32
 
 
 def scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
-    """y (B, L, D) and the last state (B, D, N), in the type of u."""
-    dtype = inputs.u.dtype
+    """y (B, L, D) in the type of u, and the last state (B, D, N), at least float32."""
+    dtype = torch.float64 if inputs.u.dtype == torch.float64 else torch.float32
     u_BLD, delta_BLD, A_DN, B_BLN, C_BLN = (
         x.to(dtype) for x in (inputs.u, inputs.delta, inputs.A, inputs.B, inputs.C)
     )
-    if inputs.delta_bias is not None:
-        delta_BLD = delta_BLD + inputs.delta_bias
-    if inputs.delta_softplus:
-        delta_BLD = functional.softplus(delta_BLD)
+    z_BLD = None if inputs.z is None else inputs.z.to(dtype)
     mask = None if inputs.lengths is None else token_mask(inputs.lengths, u_BLD.shape[1])
     if mask is not None:
+        # Before anything is made of them: a gradient of zero times NaN is NaN.
+        u_BLD, delta_BLD, B_BLN, C_BLN = (
+            x.where(mask, 0.0) for x in (u_BLD, delta_BLD, B_BLN, C_BLN)
+        )
+        z_BLD = None if z_BLD is None else z_BLD.where(mask, 0.0)
+    if inputs.delta_bias is not None:
+        delta_BLD = delta_BLD + inputs.delta_bias.to(dtype)
+    if inputs.delta_softplus:
+        delta_BLD = functional.softplus(delta_BLD)
+    if mask is not None:
         # A step of zero keeps the state exactly: exp(0) = 1, and nothing is added.
-        delta_BLD, u_BLD = delta_BLD.where(mask, 0.0), u_BLD.where(mask, 0.0)
-        B_BLN, C_BLN = B_BLN.where(mask, 0.0), C_BLN.where(mask, 0.0)
+        delta_BLD = delta_BLD.where(mask, 0.0)
     if inputs.state is None:
         state_BND = u_BLD.new_zeros(u_BLD.shape[0], A_DN.shape[1], A_DN.shape[0])
     else:
         state_BND = inputs.state.to(dtype).transpose(1, 2)
+    if u_BLD.numel() == 0:
+        return torch.empty_like(inputs.u), state_BND.transpose(1, 2)
     core = _one_token if u_BLD.shape[1] == 1 else _ChunkedScan.apply
     y_BLD, last_BND = core(u_BLD, delta_BLD, A_DN, B_BLN, C_BLN, state_BND)
-    y_BLD = _skip_and_gate(y_BLD, u_BLD, inputs.D, inputs.z)
-    if mask is not None and inputs.z is not None:
-        y_BLD = y_BLD.where(mask, 0.0)  # z of padding may be anything
-    return y_BLD, last_BND.transpose(1, 2)
+    D = None if inputs.D is None else inputs.D.to(dtype)
+    y_BLD = _skip_and_gate(y_BLD, u_BLD, D, z_BLD)
+    return y_BLD.to(inputs.u.dtype), last_BND.transpose(1, 2)
 
 
 def _skip_and_gate(y: Tensor, u: Tensor, D: Tensor | None, z: Tensor | None) -> Tensor:

@@ -83,11 +83,12 @@ static inline vec NAME(exp2)(vec x) {
     return (vec)_mm512_scalef_ps((__m512)NAME(exp2_poly)(x - (vec)n), n);
 #else
     const vec magic = NAME(splat)(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    x = NAME(pick)(x < -126.0f, NAME(splat)(-126.0f), x); /* NaN passes both comparisons */
+    x = NAME(pick)(x < -127.0f, NAME(splat)(-127.0f), x); /* NaN passes both comparisons */
     x = NAME(pick)(x > 127.0f, NAME(splat)(127.0f), x);
     vec shifted = x + magic;
-    mask power = (mask)shifted << 23;
-    return (vec)((mask)NAME(exp2_poly)(x - (shifted - magic)) + power);
+    /* 2^n as a number, zero at -127: multiplied, so that a NaN of any bits stays one. */
+    vec power = (vec)(((mask)shifted + 127) << 23);
+    return NAME(exp2_poly)(x - (shifted - magic)) * power;
 #endif
 }
 
