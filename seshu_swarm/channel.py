@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from seshu_swarm import frames
@@ -59,6 +59,21 @@ class Channel:
             raise _refused(self, body)
         return parse(kind, body) if frame is FrameKind.MESSAGE else None
 
+    async def receive_one_of(
+        self, kinds: Mapping[str, type[Message]], *, seconds: float, what: str
+    ) -> Message | None:
+        """The next message, of the kind that its `type` names; None at the agreed end."""
+        waiting = frames.read(self._reader, frames.MAX_FRAME_BYTES)
+        frame, body = await frames.within(seconds, waiting, f"{what} from {self}")
+        if frame is FrameKind.REFUSAL:
+            raise _refused(self, body)
+        if frame is FrameKind.FINAL:
+            return None
+        name = body.get("type") if isinstance(body, dict) else None
+        if not isinstance(name, str) or name not in kinds:
+            raise ProtocolError(f"message of type {shown(name)}", rule=f"one of {', '.join(kinds)}")
+        return parse(kinds[name], body)
+
     async def refuse(self, refusal: Refusal, detail: str) -> None:
         await self._write(FrameKind.REFUSAL, {"name": refusal.name, "detail": detail[:300]})
 
@@ -69,7 +84,10 @@ class Channel:
         self._writer.close()
 
     async def _write(self, kind: FrameKind, body: Any) -> None:
-        data = frames.encode(kind, body)
+        await self.write(frames.encode(kind, body))
+
+    async def write(self, data: bytes) -> None:
+        """Whole frames. Raises PeerLostError."""
         try:
             self._writer.write(data)
             await self._writer.drain()

@@ -19,7 +19,6 @@ SESSIONS = "seshu/sessions"
 BLOBS = "seshu/blobs"
 INTAKE = "seshu/intake"
 
-MAX_STEP_TOKENS = 4_096
 CHUNK_BYTES = 1 << 20
 
 
@@ -55,35 +54,6 @@ class Hello(Message):
 
     wire_version: int = WIRE_VERSION
     run_id: RunId
-
-
-class OpenSession(Message):
-    session_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-    epoch: Count
-    revision: Digest
-    start: Count
-    end: Count
-
-
-class SessionOpened(Message):
-    """Where the session stands: 0 for a new one, further on when its owner comes back."""
-
-    position: Count
-
-
-class Step(Message):
-    """Advance the session by the tokens of `hidden` (1, tokens, d_model) from `position`."""
-
-    position: Count
-    hidden: dict[str, Any]
-
-
-class StepReply(Message):
-    """`position` after the step; `hidden` as the span leaves it; seconds spent computing."""
-
-    position: Count
-    hidden: dict[str, Any]
-    compute_seconds: Annotated[float, Field(ge=0)]
 
 
 class FetchFile(Message):

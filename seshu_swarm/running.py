@@ -23,9 +23,13 @@ T = TypeVar("T")
 
 
 class Stop:
-    """Set once, by Ctrl-C, a termination signal or the work's own end."""
+    """Set once, by Ctrl-C, a termination signal or the work's own end.
+
+    `grace_seconds`: how long the work may take to end in order; a second signal ends it at once.
+    """
 
     def __init__(self) -> None:
+        self.grace_seconds = STOP_SECONDS
         self._event = asyncio.Event()
         self._flag = threading.Event()
 
@@ -68,9 +72,11 @@ async def _supervise(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
     work = asyncio.create_task(main(stop))
 
     def on_signal() -> None:
+        if stop.is_set():
+            work.cancel()
         stop.set()
         # Work that does not heed the stop in time is cancelled where it waits.
-        loop.call_later(STOP_SECONDS, work.cancel)
+        loop.call_later(stop.grace_seconds, work.cancel)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
@@ -103,3 +109,16 @@ async def repeat(stop: Stop, seconds: float, act: Callable[[], Awaitable[object]
             logger.warning("%s failed: %s", getattr(act, "__name__", "task"), error)
         if not await stop.sleep(seconds):
             return
+
+
+async def first_to_end(*working: Coroutine[Any, Any, None]) -> None:
+    """Until one of them ends; the others are cancelled. Raises what it raised."""
+    tasks = [asyncio.create_task(work) for work in working]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from seshu_swarm import checkpoints
+from seshu_swarm.client.carrier import Terms
 from seshu_swarm.client.routing import Offer
 from seshu_swarm.client.session import RemoteSession
 from seshu_swarm.dht import Found
+from seshu_swarm.errors import UsageError
 from seshu_swarm.joining import Joined
 from seshu_swarm.mamba.ends import Ends
+from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.mamba.state import RecurrentState
 from seshu_swarm.records import SpanRecord
 from seshu_swarm.references import Reference
 from seshu_swarm.spans import Span
 from seshu_swarm.uids import span_keys
+
+STEP_SECONDS = 10.0
+SNAPSHOT_TOKENS = 128
 
 
 class RemoteModel:
@@ -24,6 +34,7 @@ class RemoteModel:
 
     def __init__(self, joined: Joined, ends: Ends, revision: str) -> None:
         self._joined, self._ends, self.revision = joined, ends, revision
+        self._offers: tuple[float, list[Offer]] = (0.0, [])
 
     @classmethod
     async def connect(cls, joined: Joined, revision: str | None = None) -> RemoteModel:
@@ -35,22 +46,67 @@ class RemoteModel:
         ends = await asyncio.to_thread(checkpoints.load_ends, folder)
         return cls(joined, ends.eval().requires_grad_(False), revision)
 
-    async def offers(self) -> list[Offer]:
-        """Peers that serve this revision now."""
-        run = self._joined.run
-        found = await self._joined.swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
-        return [_offer(f) for f in found if self._is_usable(f.record)]
+    @property
+    def shape(self) -> MambaShape:
+        return self._ends.shape
+
+    def embed(self, ids_BL: Tensor) -> Tensor:
+        """Token ids (int64) → residual stream (batch, tokens, d_model)."""
+        with torch.inference_mode():
+            return self._ends.embed(ids_BL)
+
+    def logits(self, hidden_BLM: Tensor) -> Tensor:
+        """Residual stream after the last block → (batch, tokens, vocab_size)."""
+        with torch.inference_mode():
+            return self._ends.logits(hidden_BLM)
+
+    async def offers(self, *, most_seconds: float = 0.0) -> list[Offer]:
+        """Peers that serve this revision; what was found up to so long ago will do."""
+        found_at, offers = self._offers
+        if time.monotonic() - found_at > most_seconds:
+            run = self._joined.run
+            keys = span_keys(run.run_id, run.num_blocks)
+            found = await self._joined.swarm.lookup(keys, SpanRecord)
+            offers = [_offer(f) for f in found if self._is_usable(f.record)]
+            self._offers = (time.monotonic(), offers)
+        return offers
 
     def _is_usable(self, record: SpanRecord) -> bool:
         return self.revision in record.revisions and not record.is_draining and not record.paused
 
-    def session(self, step_seconds: float) -> RemoteSession:
+    def session(
+        self,
+        step_seconds: float = STEP_SECONDS,
+        *,
+        wire_type: str = "float32",
+        snapshot_tokens: int = SNAPSHOT_TOKENS,
+    ) -> RemoteSession:
+        """A new conversation. `step_seconds`: how long one step may take at one peer; `wire_type`
+        bfloat16 halves the bytes, at three digits of precision."""
+        terms = Terms(self.revision, self.shape, snapshot_tokens, wire_type)
+        return RemoteSession(self._joined.swarm, terms, find=self.offers, step_seconds=step_seconds)
+
+    async def load_session(
+        self, path: Path, step_seconds: float = STEP_SECONDS, *, wire_type: str = "float32"
+    ) -> RemoteSession:
+        """Go on with a session that was saved, on whatever peers there are, without recomputation.
+
+        Raises PackageError for a state of another revision or model, UsageError without the file.
+        """
+        whole = Span(0, self.shape.num_blocks)
+        try:
+            data = await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        state = RecurrentState.from_bytes(
+            data, shape=self.shape, span=whole, revision=self.revision
+        )
         return RemoteSession(
             self._joined.swarm,
-            revision=self.revision,
-            num_blocks=self._joined.run.num_blocks,
+            Terms(self.revision, self.shape, SNAPSHOT_TOKENS, wire_type),
             find=self.offers,
             step_seconds=step_seconds,
+            resumed=state,
         )
 
     async def generate(
@@ -65,12 +121,8 @@ class RemoteModel:
         """Tokens that follow `ids`, one by one; a stop id ends them and is not returned."""
         next_ids = list(ids)
         for _ in range(max_new_tokens):
-            with torch.inference_mode():
-                hidden_BLM = self._ends.embed(torch.tensor([next_ids]))
-            hidden_BLM = await session.step(hidden_BLM)
-            with torch.inference_mode():
-                logits_V = self._ends.logits(hidden_BLM[:, -1:])[0, 0]
-            token = choose(logits_V)
+            hidden_BLM = await session.step(self.embed(torch.tensor([next_ids])))
+            token = choose(self.logits(hidden_BLM[:, -1:])[0, 0])
             if token in stop_ids:
                 return
             yield token

@@ -1,216 +1,206 @@
-"""One conversation over a chain of spans; a lost peer is replaced and caught up.
+"""One conversation over a chain of parts, on sockets; lost peers are replaced in constant time.
 
-Each hop keeps what was sent into it, so that a replacement can be brought to the same position by
-sending the same inputs again in one piece: continuing a scan from a state equals one scan. The
-step that was under way when the peer was lost is then sent as if nothing had happened.
+`Conversation` decides, `Carrier` carries; here is the waiting. Peers push to one another: the client
+speaks to the first part and hears the last. A dead peer ends its control stream; a silent one does not
+answer a ping when a step is overdue; one that leaves says so and hands its state over.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from seshu_swarm import wire
-from seshu_swarm.channel import Channel
-from seshu_swarm.client.routing import Hop, Offer, choose_chain
+from seshu_swarm import edges
+from seshu_swarm.client.carrier import Carrier, Terms
+from seshu_swarm.client.mending import FindOffers, Mender
+from seshu_swarm.client.patience import Patience
 from seshu_swarm.dht import Swarm
-from seshu_swarm.errors import PeerError, PeerLostError, ProtocolError
-from seshu_swarm.protocol import (
-    MAX_STEP_TOKENS,
-    SESSIONS,
-    OpenSession,
-    SessionOpened,
-    Step,
-    StepReply,
-)
+from seshu_swarm.errors import DeadlineError, PeerError, PeerLostError, UsageError
+from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.packages import write_whole
+from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
+from seshu_swarm.session_messages import Ping
+from seshu_swarm.sessions.conversation import Conversation
+from seshu_swarm.sessions.log import MAX_PIECE_TOKENS
 from seshu_swarm.spans import Span
 
 logger = logging.getLogger(__name__)
 
-OPEN_SECONDS = 10.0
-MAX_RECOVERIES = 8
-RESUME_SECONDS = 2.0
-MAX_RESUMED = 2
-
-FindOffers = Callable[[], Awaitable[list[Offer]]]
-
-
-@dataclass
-class Leg:
-    """A hop with its open stream and the inputs sent into it so far.
-
-    `num_resumed` counts broken streams to this peer since its last answer.
-    """
-
-    hop: Hop
-    stream: Channel
-    epoch: int
-    num_resumed: int = 0
-    inputs: list[Tensor] = field(default_factory=list)
-    position: int = 0
+# Tokens that are under way at once: enough that no part of a chain waits for a long prompt's next piece.
+WINDOW_TOKENS = 4 * MAX_PIECE_TOKENS
 
 
 class RemoteSession:
     """`step(hidden)` advances the session by the tokens of `hidden` (1, tokens, d_model)."""
 
     def __init__(
-        self, swarm: Swarm, *, revision: str, num_blocks: int, find: FindOffers, step_seconds: float
+        self,
+        swarm: Swarm,
+        terms: Terms,
+        *,
+        find: FindOffers,
+        step_seconds: float = 10.0,
+        resumed: RecurrentState | None = None,
     ) -> None:
-        self._swarm, self._revision, self._find = swarm, revision, find
-        self._step_seconds = step_seconds
-        self._wanted = Span(0, num_blocks)
-        self._session_id, self._epoch = secrets.token_hex(12), 0
-        self._legs: list[Leg] = []
-        self._lost: set[str] = set()
-        self.recoveries: list[str] = []
+        self._terms, self._step_seconds = terms, step_seconds
+        self._conversation = Conversation[Hidden, BlockState](
+            Span(0, terms.shape.num_blocks),
+            snapshot_tokens=terms.snapshot_tokens,
+            position=0 if resumed is None else resumed.position,
+            blocks=None if resumed is None else BlockStates(resumed),
+        )
+        self._carrier = Carrier(swarm, terms, self._conversation)
+        self._mender = Mender(self._conversation, self._carrier, find)
+        self._step_patience, self._ping_patience = Patience(), Patience()
+        self._turn = asyncio.Lock()
+        self._minding: asyncio.Task[None] | None = None
+        self.compute_seconds: list[float] = []
+
+    @property
+    def recoveries(self) -> list[str]:
+        """What was lost and replaced so far, a line each."""
+        return self._mender.recoveries
 
     @property
     def peers(self) -> list[str]:
         """Peer ids of the present chain, in order."""
-        return [leg.hop.peer_id for leg in self._legs]
+        return [edges.split(address)[0] for address in self._conversation.peers]
+
+    @property
+    def position(self) -> int:
+        """Tokens that every block has absorbed."""
+        return self._conversation.received
+
+    @property
+    def sent_bytes(self) -> int:
+        """By this client, on the streams of the present chain."""
+        return self._carrier.sent_bytes
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Received by this client, for recoveries."""
+        return self._carrier.snapshot_bytes
 
     async def step(self, hidden_BLM: Tensor) -> Tensor:
         """The residual stream after the last block. Raises PeerError when no chain is left."""
-        for chunk in hidden_BLM.split(MAX_STEP_TOKENS, dim=1):
-            output = await self._step(chunk)
-        return output
+        async with self._turn:
+            return await self._step(hidden_BLM)
 
     async def _step(self, hidden_BLM: Tensor) -> Tensor:
-        if not self._legs:
-            self._legs = await self._open_chain(self._wanted)
-        index = 0
-        while index < len(self._legs):
-            try:
-                output = await self._send(self._legs[index], hidden_BLM)
-            except PeerError as error:
-                if not (isinstance(error, PeerLostError) and await self._resume(self._legs[index])):
-                    await self._replace(index, error)
-                continue
-            self._legs[index].inputs.append(hidden_BLM)
-            hidden_BLM, index = output, index + 1
-        return hidden_BLM
+        if not self._conversation.legs:
+            await self._begin()
+        started, before = time.monotonic(), len(self.recoveries)
+        for piece in hidden_BLM.split(MAX_PIECE_TOKENS, dim=1):
+            await self._carrier.say(self._conversation.feed(Hidden(piece)))
+            await self._until(lambda: self._under_way < WINDOW_TOKENS)
+        await self._until(lambda: self._under_way == 0)
+        if hidden_BLM.shape[1] == 1 and len(self.recoveries) == before:
+            self._step_patience.add(time.monotonic() - started)
+        self._mender.keep_fresh()
+        outputs, self._conversation.outputs = self._conversation.outputs, []
+        self.compute_seconds = [sum(output.seconds for output in outputs)]
+        return torch.cat([output.tensor for output in outputs], dim=1)
 
-    async def _send(self, leg: Leg, hidden_BLM: Tensor) -> Tensor:
-        await leg.stream.send(Step(position=leg.position, hidden=wire.pack_tensor(hidden_BLM)))
-        reply = await leg.stream.receive(StepReply, seconds=self._step_seconds, what="a step")
-        if reply.position != leg.position + hidden_BLM.shape[1]:
-            raise ProtocolError(f"{leg.stream} is at {reply.position}", rule="exactly-once steps")
-        leg.position, leg.num_resumed = reply.position, 0
-        return wire.unpack_tensor(reply.hidden, tuple(hidden_BLM.shape))
+    async def save(self, path: Path) -> None:
+        """Suspend: every block's state, in one file, for `RemoteModel.load_session` later and elsewhere.
 
-    async def _resume(self, leg: Leg) -> bool:
-        """Whether the peer still has the session: a broken stream is not yet a lost peer.
-
-        It is at our position, or one step further, if only the answer was lost: then the step that
-        is sent again gets the remembered answer.
+        Raises UsageError before the first token, PeerError when a part cannot be asked.
         """
-        leg.stream.close()
-        if leg.num_resumed == MAX_RESUMED:
-            return False
-        leg.num_resumed += 1
-        try:
-            stream, position = await self._dial(leg.hop, leg.epoch, seconds=RESUME_SECONDS)
-        except PeerError:
-            return False
-        leg.stream = stream
-        return position >= leg.position
-
-    async def _replace(self, index: int, error: PeerError) -> None:
-        """Put other peers in the place of a lost one and bring them to its position."""
-        lost = self._legs[index]
-        self._give_up_on(lost, error)
-        inputs = torch.cat(lost.inputs, dim=1) if lost.inputs else None
-        while True:
-            legs = await self._open_chain(lost.hop.span)
-            failed = await self._catch_up(legs, inputs)
-            if failed is None:
-                self._legs[index : index + 1] = legs
-                return
-            self._give_up_on(*failed)
-
-    def _give_up_on(self, leg: Leg, error: PeerError) -> None:
-        leg.stream.close()
-        self._lost.add(leg.hop.peer_id)
-        self._epoch += 1
-        self.recoveries.append(f"blocks {leg.hop.span} lost at token {leg.position}: {error}")
-        logger.info("replacing peer …%s: %s", leg.hop.peer_id[-6:], error)
-        if len(self.recoveries) > MAX_RECOVERIES:
-            raise PeerLostError(f"gave up after {MAX_RECOVERIES} replacements", rule=str(error))
-
-    async def _catch_up(
-        self, legs: list[Leg], hidden_BLM: Tensor | None
-    ) -> tuple[Leg, PeerError] | None:
-        """Send the inputs again through fresh legs; the leg that failed, if one did."""
-        if hidden_BLM is None:
-            return None
-        for leg in legs:
-            outputs = []
-            try:
-                for chunk in hidden_BLM.split(MAX_STEP_TOKENS, dim=1):
-                    outputs.append(await self._send(leg, chunk))
-                    leg.inputs.append(chunk)
-            except PeerError as error:
-                return leg, error
-            hidden_BLM = torch.cat(outputs, dim=1)
-        return None
-
-    async def _open_chain(self, wanted: Span) -> list[Leg]:
-        """Open a chain over `wanted`, passing over peers that cannot be reached."""
-        while True:
-            hops = choose_chain(await self._find(), wanted, self._lost)
-            legs: list[Leg] = []
-            try:
-                for hop in hops:
-                    legs.append(await self._open(hop))
-                return legs
-            except PeerError as error:
-                logger.info("passing over peer …%s: %s", hop.peer_id[-6:], error)
-                self._lost.add(hop.peer_id)
-                for leg in legs:
-                    leg.stream.close()
-                self._epoch += 1
-
-    async def _open(self, hop: Hop) -> Leg:
-        stream, position = await self._dial(hop, self._epoch, seconds=OPEN_SECONDS)
-        if position != 0:
-            stream.close()
-            raise ProtocolError(f"{stream} opened at {position}", rule="a new session is at 0")
-        return Leg(hop, stream, self._epoch)
-
-    async def _dial(self, hop: Hop, epoch: int, *, seconds: float) -> tuple[Channel, int]:
-        """A stream for the session's part at this peer, and the position it has there."""
-        stream = await self._swarm.open(hop.peer_id, SESSIONS, seconds=seconds)
-        try:
-            await stream.send(
-                OpenSession(
-                    session_id=self._id_at(hop.span),
-                    epoch=epoch,
-                    revision=self._revision,
-                    start=hop.span.start,
-                    end=hop.span.end,
-                )
-            )
-            opened = await stream.receive(SessionOpened, seconds=seconds, what="a session")
-        except PeerError:
-            stream.close()
-            raise
-        return stream, opened.position
-
-    def _id_at(self, span: Span) -> str:
-        # A peer may serve two parts of one chain: each part is a session of its own there.
-        return f"{self._session_id}{span.start:04x}{span.end:04x}"
+        position = self.position
+        if position == 0:
+            raise UsageError("nothing to save", rule="a session has at least one token")
+        async with self._turn:
+            await self._mender.ask_snapshots(self._conversation.peers)
+        span = self._conversation.span
+        found, blocks = self._conversation.newest(span)
+        if blocks is None or found != position:
+            raise PeerLostError("not every part gave its state", rule=f"all at {position} tokens")
+        state = together(blocks, span, position)
+        write_whole(path, state.to_bytes(revision=self._terms.revision))
 
     async def close(self) -> None:
         """End the session at every peer; failures do not matter any more."""
-        for leg in self._legs:
-            try:
-                await leg.stream.finish()
-            except PeerError:
-                logger.debug("%s was gone before the end", leg.stream)
-            leg.stream.close()
-        self._legs = []
+        if self._minding is not None:
+            self._minding.cancel()
+        await self._mender.close()
+        await self._carrier.close()
+
+    @property
+    def _under_way(self) -> int:
+        return self._conversation.fed - self._conversation.received
+
+    async def _begin(self) -> None:
+        chain = await self._mender.places(self._conversation.span)
+        await self._carrier.say(self._conversation.begin(chain))
+        self._minding = asyncio.create_task(self._mind())
+
+    async def _mind(self) -> None:
+        """Between steps too: a peer that leaves does not wait for the next word of the user."""
+        while True:
+            await self._carrier.troubled.wait()
+            self._carrier.troubled.clear()
+            async with self._turn:
+                try:
+                    await self._mender.mend()
+                except PeerError as error:
+                    logger.info("between two steps: %s", error)
+
+    async def _until(self, is_done: Callable[[], bool]) -> None:
+        """Wait for outputs, and look after whoever is lost meanwhile."""
+        await self._mender.mend()
+        overdue, idle = 0, time.monotonic()
+        while not is_done():
+            received = self._conversation.received
+            changed = await self._carrier.wait(self._step_patience.seconds)
+            await self._mender.mend()
+            if self._conversation.received > received:
+                overdue, idle = 0, time.monotonic()
+            elif not changed:
+                overdue += 1
+                await self._investigate(overdue, time.monotonic() - idle)
+
+    async def _investigate(self, overdue: int, idle_seconds: float) -> None:
+        """Ask everybody. Who does not answer is gone; if all do, a message may be lost: say again."""
+        asked = time.monotonic()
+        addresses = self._conversation.peers
+        for address in addresses:
+            self._carrier.put(address, Ping(should_nudge=overdue > 1))
+        deadline = asked + self._ping_patience.seconds
+        while (silent := self._silent(addresses, asked)) and time.monotonic() < deadline:
+            if not await self._carrier.wait(max(0.0, deadline - time.monotonic())):
+                break
+        for address in silent:
+            error = DeadlineError(f"peer …{_short(address)} is silent")
+            self._carrier.news.gone.setdefault(address, error)
+        if not silent:
+            self._ping_patience.add(time.monotonic() - asked)
+            if overdue > 1:
+                self._carrier.tell(self._conversation.nudge())
+            if idle_seconds > self._step_seconds:
+                self._give_up_on_the_slowest()
+        await self._mender.mend()
+
+    def _silent(self, addresses: Collection[str], since: float) -> list[str]:
+        pongs = self._carrier.news.pongs
+        return [a for a in addresses if a not in pongs or pongs[a][0] < since]
+
+    def _give_up_on_the_slowest(self) -> None:
+        """The first part that has not absorbed what it was given holds everybody up."""
+        for leg in self._conversation.legs:
+            _, pong = self._carrier.news.pongs[leg.peer]
+            if pong.position < self._conversation.fed:
+                error = DeadlineError(
+                    f"no answer in {self._step_seconds:g} s from …{_short(leg.peer)}"
+                )
+                self._carrier.news.gone.setdefault(leg.peer, error)
+                return
+
+
+def _short(address: str) -> str:
+    return edges.split(address)[0][-6:]

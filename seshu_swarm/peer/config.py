@@ -27,6 +27,9 @@ class HostConfig(LentConfig):
     max_sessions: int = setting(64, "Most inference sessions held at once.")
     hold_adapters: bool = setting(True, "Keep copies of donors' adapters until they are judged.")
     poll_seconds: float = setting(5.0, "How often to look for a new revision, in seconds.")
+    rebalance_seconds: float = setting(
+        60.0, "How often to look for blocks that need this peer more, in seconds; 0: never."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,21 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
+from pathlib import Path
 
 from seshu_swarm import checkpoints, log, running
 from seshu_swarm.dht import Found
-from seshu_swarm.errors import UsageError
+from seshu_swarm.errors import SeshuError, UsageError
 from seshu_swarm.joining import Joined, packages_of
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
+from seshu_swarm.peer.rebalancing import WORTH_MOVING, Load, better_span
 from seshu_swarm.peer.served import ServedSpan, bytes_to_host
 from seshu_swarm.peer.serving import SpanService
 from seshu_swarm.protocol import BLOBS, SESSIONS
 from seshu_swarm.records import ANNOUNCE_SECONDS, ProviderRecord, RunRecord, SpanRecord
 from seshu_swarm.references import Reference
 from seshu_swarm.running import Stop
+from seshu_swarm.session_messages import PUSHES
 from seshu_swarm.spans import Span, choose_span, coverage
 from seshu_swarm.stores.holder import Holder, HolderPolicy
 from seshu_swarm.uids import span_keys
@@ -31,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 STORE_AGAIN_SECONDS = 60.0
 GOODBYE_SECONDS = 0.5
+DRAIN_SECONDS = 8.0
+HAND_OVER_POLL_SECONDS = 0.05
 BYTES_PER_PARAMETER = 4
 
 
@@ -48,7 +54,7 @@ class HostingPeer:
     def __init__(self, joined: Joined, settings: HostConfig, guest: Guest) -> None:
         self._joined, self._settings, self._guest = joined, settings, guest
         self._swarm = joined.swarm
-        self._service = SpanService(guest, settings.max_sessions)
+        self._service = SpanService(joined.swarm, guest, settings.max_sessions)
         self._revision = joined.run.revision
         self._held: set[str] = set()
         self._holder = Holder(
@@ -64,13 +70,16 @@ class HostingPeer:
         await self._load(self._revision)
         await self._swarm.serve(BLOBS, self._holder.serve)
         await self._swarm.serve(SESSIONS, self._service.serve)
+        await self._swarm.serve(PUSHES, self._service.serve_pushes)
         await self._announce()
         text = f"ready hosting blocks {self._span} as peer {self._swarm.peer_id}"
         log.event("ready", text, peer_id=self._swarm.peer_id, blocks=str(self._span))
+        stop.grace_seconds = DRAIN_SECONDS + 2 * GOODBYE_SECONDS
         await asyncio.gather(
             running.repeat(stop, ANNOUNCE_SECONDS, self._announce),
             running.repeat(stop, self._settings.poll_seconds, self._follow),
             running.repeat(stop, STORE_AGAIN_SECONDS, self._store_run_again),
+            self._rebalance(stop),
         )
         await self._say_goodbye()
 
@@ -99,10 +108,14 @@ class HostingPeer:
         bytes_per_block = 2 * BYTES_PER_PARAMETER * run.num_parameters // run.num_blocks
         return max(1, min(run.num_blocks, self._guest.free_bytes() // bytes_per_block))
 
-    async def _load(self, revision: str) -> None:
+    async def _fetch(self, revision: str) -> Path:
         folder = self._joined.package_folder(revision)
         names = checkpoints.files_for_span(self._span)
         await self._joined.store.fetch(Reference.of_swarm(revision), folder, names)
+        return folder
+
+    async def _load(self, revision: str) -> None:
+        folder = await self._fetch(revision)
         self._guest.need_memory(bytes_to_host(folder, self._span), f"blocks {self._span}")
         loading = asyncio.to_thread(ServedSpan.load, folder, revision, self._span)
         self._service.load(await loading)
@@ -122,6 +135,55 @@ class HostingPeer:
             await self._announce()
         self._write_status()
 
+    async def _rebalance(self, stop: Stop) -> None:
+        """Move to where the swarm is weakest, now and then; or anywhere else when told (SIGUSR1)."""
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+        rng = random.Random(self._swarm.peer_id)
+        while not stop.is_set():
+            # Not all peers at once, lest they all see the same gap and fill it.
+            seconds = self._settings.rebalance_seconds * rng.uniform(0.5, 1.5)
+            was_told = await _either(stop, told, seconds)
+            told.clear()
+            if stop.is_set() or not (was_told or self._may_move):
+                continue
+            try:
+                await self._move_if_better(rng, float("inf") if was_told else WORTH_MOVING)
+            except SeshuError as error:
+                logger.warning("staying with blocks %s: %s", self._span, error)
+
+    @property
+    def _may_move(self) -> bool:
+        return self._settings.rebalance_seconds > 0 and not self._settings.blocks
+
+    async def _move_if_better(self, rng: random.Random, worth_moving: float) -> None:
+        run = self._joined.run
+        found = await self._swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
+        hosts = {f.owner: f.record for f in found if not f.record.is_draining}
+        loads = [Load(p, Span(r.start, r.end), r.step_seconds) for p, r in hosts.items()]
+        me = self._swarm.peer_id
+        span = better_span(loads, me, run.num_blocks, rng, worth_moving=worth_moving)
+        if span is not None:
+            await self._move(span)
+        elif worth_moving == float("inf"):
+            log.event("stayed", f"staying with blocks {self._span}: nobody else hosts them")
+
+    async def _move(self, span: Span) -> None:
+        """Hand the sessions over, then host other blocks of every revision served."""
+        old, self._span = self._span, span
+        for revision in self._service.revisions:
+            await self._fetch(revision)
+        self._span, self._service.is_draining = old, True
+        await self._announce()
+        await self._hand_over()
+        self._span = span
+        for revision in self._service.revisions:
+            await self._load(revision)
+        self._service.is_draining = False
+        await self._announce()
+        text = f"moved from blocks {old} to {span}"
+        log.event("moved", text, blocks=str(span), before=str(old))
+
     async def _announce(self) -> None:
         await self._swarm.announce(
             SpanRecord(
@@ -129,7 +191,7 @@ class HostingPeer:
                 start=self._span.start,
                 end=self._span.end,
                 revisions=self._service.revisions[-4:],
-                step_seconds=self._service.pace.seconds,
+                step_seconds=self._service.engine.pace.seconds,
                 num_sessions=self._service.num_sessions,
                 is_draining=self._service.is_draining,
                 paused=self._guest.pause_reason(),
@@ -140,14 +202,27 @@ class HostingPeer:
             await self._swarm.announce(ProviderRecord(run_id=self._swarm.run_id, digest=digest))
 
     async def _say_goodbye(self) -> None:
-        """Tell the swarm that this peer takes no more sessions; it leaves either way."""
+        """Take no more sessions, and let those that there are move on with their states."""
         self._service.is_draining = True
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await self._announce()
         except TimeoutError:
             logger.info("left without a goodbye: the DHT did not answer")
+        await self._hand_over()
+        await self._service.close()
         self._guest.flush()
+
+    async def _hand_over(self) -> None:
+        """Until the last session has gone elsewhere, or time is up."""
+        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
+        told = self._service.notify("DRAINING")
+        while self._service.num_sessions and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(HAND_OVER_POLL_SECONDS)
+        if told:
+            left = self._service.num_sessions
+            text = f"handed over {told - left} of {told} session(s)"
+            log.event("handed_over", text, sessions=told, left=left)
 
     async def _store_run_again(self) -> None:
         if found := await self._swarm.current_run(self._joined.link):
@@ -161,6 +236,17 @@ class HostingPeer:
             blocks=str(self._span),
             revision=self._revision,
             sessions=self._service.num_sessions,
-            steps=self._service.num_steps,
+            steps=self._service.engine.num_steps,
             guest=self._guest,
         )
+
+
+async def _either(stop: Stop, told: asyncio.Event, seconds: float) -> bool:
+    """Whether it was told, within these seconds or until the stop; 0 seconds: wait for either."""
+    waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(told.wait())]
+    try:
+        await asyncio.wait(waiting, timeout=seconds or None, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    return told.is_set()

@@ -1,86 +1,135 @@
-"""The stream SESSIONS: carries the session protocol, computes the steps.
+"""The streams of sessions: control streams of clients, push streams of other peers.
 
-One stream is one session of one client. The rules are in `sessions`; here are the sockets, the
-compute thread, the memory of states and the owner's limits.
+What arrives becomes a call of the part's machine (`sessions`); what the machine says goes out on the
+client's control stream or to another peer. Here are the sockets, the owner's limits and the budgets
+that a hostile client meets.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
-import torch
-
-from seshu_swarm import wire
+from seshu_swarm import edges, running
 from seshu_swarm.channel import IDLE_SECONDS, Channel, refusal
+from seshu_swarm.dht import Swarm
+from seshu_swarm.errors import PackageError, PeerLostError, ProtocolError, RefusalError
 from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.outbox import Outbox
+from seshu_swarm.payloads import BlockState, BlockStates, Hidden
+from seshu_swarm.peer.engine import Engine
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.peer.served import Pace, ServedSpan, Stopwatch
-from seshu_swarm.peer.sessions import Session, Sessions, advance, remembered
-from seshu_swarm.protocol import (
-    MAX_STEP_TOKENS,
-    OpenSession,
-    Refusal,
-    SessionOpened,
-    Step,
-    StepReply,
+from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS, Hosted, HostedParts
+from seshu_swarm.peer.pushing import Pushes
+from seshu_swarm.peer.served import ServedSpan
+from seshu_swarm.protocol import Chunk, Message, Refusal
+from seshu_swarm.session_messages import (
+    BETWEEN_PARTS,
+    FROM_CLIENT,
+    AskSnapshot,
+    EdgePiece,
+    Notice,
+    OpenPart,
+    PartOpened,
+    Ping,
+    Pong,
+    ReroutePart,
+    SnapshotChunk,
+    TrimPart,
 )
+from seshu_swarm.sessions.messages import CLIENT, At, Attach, Open, Piece, Reroute, Snapshot, To
+from seshu_swarm.sessions.part import Part
 from seshu_swarm.spans import Span
 
-OPEN_SECONDS = 30.0
+logger = logging.getLogger(__name__)
 
-Live = Session[RecurrentState, StepReply]
+OPEN_SECONDS = 30.0
+SNAPSHOT_BYTES = 32 << 10
 
 
 class SpanService:
     """Serves every loaded revision of the span. `load` and `retire` change what is served."""
 
-    def __init__(self, guest: Guest, max_sessions: int) -> None:
+    def __init__(self, swarm: Swarm, guest: Guest, max_sessions: int) -> None:
         self._guest = guest
-        self._sessions: Sessions[RecurrentState, StepReply] = Sessions(max_sessions)
         self._served: dict[str, ServedSpan] = {}
-        # One thread: steps of one span run one after another; torch uses the cores inside a step.
-        # MKL counts threads for each calling thread; asking torch there applies --max-threads to it.
-        self._computing = ThreadPoolExecutor(
-            1, thread_name_prefix="compute", initializer=torch.get_num_threads
-        )
-        self.pace = Pace()
+        self._parts = HostedParts(guest, max_sessions)
+        self._pushes = Pushes(swarm, lost=self._next_lost, again=self._next_again)
+        self.engine = Engine(self._deliver)
         self.is_draining = False
-        self.num_steps = 0
 
     @property
     def num_sessions(self) -> int:
-        return len(self._sessions)
+        return len(self._parts)
 
     @property
     def revisions(self) -> tuple[str, ...]:
         return tuple(self._served)
+
+    def served(self, revision: str) -> ServedSpan | None:
+        return self._served.get(revision)
 
     def load(self, served: ServedSpan) -> None:
         self._served[served.revision] = served
 
     def retire(self, current: str) -> list[str]:
         """Unload revisions that are not current and have no session; their digests."""
-        old = [r for r in self._served if r != current and not self._sessions.of_revision(r)]
+        old = [r for r in self._served if r != current and not self._parts.of_revision(r)]
         for revision in old:
             del self._served[revision]
         return old
 
-    async def serve(self, channel: Channel) -> None:
-        asked = await channel.receive(OpenSession, seconds=OPEN_SECONDS, what="a session")
-        session = self._enter(channel.peer_id, asked)
-        await channel.send(SessionOpened(position=session.position))
-        while step := await channel.receive_or_end(Step, seconds=IDLE_SECONDS, what="a step"):
-            if not self._sessions.is_current(channel.peer_id, asked.session_id, session):
-                raise refusal(Refusal.EPOCH_FENCED, "a newer epoch took the session over")
-            await channel.send(await self._step(session, step))
-        self._sessions.close(channel.peer_id, asked.session_id, session)
+    def notify(self, name: str, *, revision: str | None = None) -> int:
+        """Tell the clients of all parts, or of those of a revision; how many there are."""
+        told = [h for h in self._parts.all() if revision in (None, h.revision)]
+        for hosted in told:
+            _tell(hosted, Notice(name=name))
+        return len(told)
 
-    def _enter(self, client: str, asked: OpenSession) -> Live:
-        self._refuse_if_paused()
-        if session := self._sessions.find(client, asked):
-            return session
+    async def serve(self, channel: Channel) -> None:
+        """One control stream: one part of one session."""
+        asked = await channel.receive(OpenPart, seconds=OPEN_SECONDS, what="a session")
+        hosted = await self._enter(channel, asked)
+        outbox = hosted.outbox = Outbox(channel)
+        outbox.put(PartOpened(position=hosted.part.received))
+        self._deliver(hosted, hosted.part.greet())
+        try:
+            listening = self._listen(channel, hosted)
+            await running.first_to_end(listening, outbox.run(), _failure(hosted))
+        except (PeerLostError, asyncio.CancelledError):
+            hosted.used_at = time.monotonic()  # its client may come back to it
+            raise
+        except BaseException:
+            self._close(hosted)
+            raise
+        finally:
+            if hosted.outbox is outbox:
+                hosted.outbox = None
+        self._close(hosted)
+
+    async def serve_pushes(self, channel: Channel) -> None:
+        """What another peer sends to the parts here."""
+        what = "pieces"
+        while message := await channel.receive_one_of(
+            BETWEEN_PARTS, seconds=IDLE_SECONDS, what=what
+        ):
+            hosted = self._parts.get(message.to)  # type: ignore[attr-defined]
+            if hosted is None:
+                continue  # a session that has ended
+            sender = edges.address(channel.peer_id, message.sender)  # type: ignore[attr-defined]
+            self._edge_event(hosted, sender, message)
+
+    async def close(self) -> None:
+        self.engine.close()
+        await self._pushes.close()
+
+    async def _enter(self, channel: Channel, asked: OpenPart) -> Hosted:
+        if reason := self._guest.pause_reason():
+            raise refusal(Refusal.PAUSED, reason)
+        if hosted := self._parts.again(channel.peer_id, asked):
+            return hosted
         if self.is_draining:
             raise refusal(Refusal.DRAINING, "")
         served = self._served.get(asked.revision)
@@ -88,40 +137,169 @@ class SpanService:
             raise refusal(Refusal.REVISION_MISMATCH, f"serving {', '.join(self._served)[:80]}")
         if not served.span.start <= asked.start < asked.end <= served.span.end:
             raise refusal(Refusal.SPAN_MOVED, f"hosting {served.span}")
-        state = served.fresh_state(Span(asked.start, asked.end))
-        if state.num_bytes > self._guest.free_bytes():
-            raise refusal(Refusal.MEMORY_FULL, f"a session needs {state.num_bytes} bytes")
-        return self._sessions.open(client, asked, state, time.monotonic())
+        span = Span(asked.start, asked.end)
+        self._parts.admit(asked, served.fresh_state(span).num_bytes, time.monotonic())
+        state = await _read_state(channel, asked, served, span)
+        hosted = Hosted(
+            part_id=asked.part_id,
+            client=channel.peer_id,
+            served=served,
+            part=Part[Hidden, BlockState](_opening(asked, span, state)),
+            wire_type=asked.wire_type,
+            used_at=time.monotonic(),
+        )
+        self._parts.add(hosted)
+        return hosted
 
-    def _refuse_if_paused(self) -> None:
+    async def _listen(self, channel: Channel, hosted: Hosted) -> None:
+        """Until the client ends the session."""
+        while message := await channel.receive_one_of(
+            FROM_CLIENT, seconds=IDLE_SECONDS, what="a step"
+        ):
+            self._from_client(hosted, message)
+
+    def _from_client(self, hosted: Hosted, message: Message) -> None:
+        part = hosted.part
+        match message:
+            case ReroutePart():
+                rerouted = Reroute(message.epoch, message.before, message.next)
+                self._deliver(hosted, part.reroute(rerouted))
+            case TrimPart():
+                part.trim(message.position)
+            case Ping():
+                pong = Pong(
+                    position=part.position, received=part.received, is_computing=part.is_computing
+                )
+                _tell(hosted, pong)
+                if message.should_nudge:
+                    self._deliver(hosted, part.nudge())
+            case AskSnapshot():
+                hosted.owes_snapshot = True
+                self._deliver(hosted, [])
+            case _:
+                self._edge_event(hosted, CLIENT, message)
+
+    def _edge_event(self, hosted: Hosted, sender: str, message: Message) -> None:
+        """A piece or a greeting; whatever is wrong with it ends the session, not the stream."""
+        part = hosted.part
+        try:
+            event = edges.from_message(message, hosted.served.module.shape.d_model)
+            match event:
+                case Piece():
+                    self._check_budgets(hosted, message)
+                    answers = part.receive(sender, event)
+                case Attach():
+                    answers = part.attached(sender, event)
+                case At():
+                    answers = part.go_on(sender, event)
+        except ProtocolError as error:
+            hosted.fail(refusal(Refusal.MALFORMED, str(error)))
+        except RefusalError as error:
+            hosted.fail(error)
+        else:
+            self._deliver(hosted, answers)
+            self.engine.wake(hosted)
+
+    def _check_budgets(self, hosted: Hosted, message: Message) -> None:
         if reason := self._guest.pause_reason():
             raise refusal(Refusal.PAUSED, reason)
-
-    async def _step(self, session: Live, step: Step) -> StepReply:
-        self._refuse_if_paused()
-        if (again := remembered(session, step.position)) is not None:
-            return again
-        served = self._served[session.revision]
-        hidden = wire.unpack_tensor(step.hidden, (1, None, served.module.shape.d_model))
-        num_tokens = hidden.shape[1]
-        if num_tokens > MAX_STEP_TOKENS:
-            raise refusal(Refusal.TOO_LARGE, f"{num_tokens} tokens, at most {MAX_STEP_TOKENS}")
-        if not self._guest.allow_upload(hidden.nbytes):
+        if hosted.part.num_kept > MAX_KEPT_TOKENS:
+            raise refusal(Refusal.TOO_LARGE, f"{hosted.part.num_kept} tokens wait for a snapshot")
+        if isinstance(message, EdgePiece) and not self._guest.allow_upload(
+            len(message.hidden["data"])
+        ):
             raise refusal(Refusal.UPLOAD_LIMIT, str(self._guest.limits))
-        session.is_stepping = True
-        try:
-            watch, loop = Stopwatch(), asyncio.get_running_loop()
-            computing = loop.run_in_executor(self._computing, served.compute, session.state, hidden)
-            output, state = await computing
-        finally:
-            session.is_stepping = False
-        if num_tokens == 1:
-            self.pace.add(watch.seconds)
-        self.num_steps += 1
-        reply = StepReply(
-            position=session.position + num_tokens,
-            hidden=wire.pack_tensor(output),
-            compute_seconds=watch.seconds,
+
+    def _deliver(self, hosted: Hosted, sending: Sequence[To[Hidden, BlockState]]) -> None:
+        """Carry what a machine says to where it goes."""
+        for to in sending:
+            if isinstance(to.message, Snapshot):
+                _tell_snapshot(hosted, to.message.position)
+                continue
+            peer, part_id = edges.split(to.peer)
+            if not isinstance(to.message, Piece | Attach | At):
+                continue
+            message = edges.to_message(
+                to.message, to=part_id, sender=hosted.part_id, wire_type=hosted.wire_type
+            )
+            if to.peer == CLIENT:
+                _tell(hosted, message)
+            else:
+                self._pushes.send(peer, message)
+        if hosted.owes_snapshot and not hosted.part.is_computing:
+            hosted.owes_snapshot = False
+            _tell_snapshot(hosted, hosted.part.position)
+
+    def _next_lost(self, peer: str) -> None:
+        for hosted in self._parts.all():
+            if edges.split(hosted.part.next)[0] == peer:
+                _tell(hosted, Notice(name="NEXT_UNREACHABLE"))
+
+    def _next_again(self, peer: str) -> None:
+        for hosted in self._parts.all():
+            if peer in (edges.split(hosted.part.next)[0], edges.split(hosted.part.before)[0]):
+                self._deliver(hosted, hosted.part.greet())
+
+    def _close(self, hosted: Hosted) -> None:
+        self._parts.close(hosted)
+        self.engine.forget(hosted)
+
+
+def _opening(asked: OpenPart, span: Span, state: RecurrentState | None) -> Open[BlockState]:
+    return Open(
+        epoch=asked.epoch,
+        span=span,
+        before=asked.before,
+        next=asked.next,
+        position=asked.position,
+        state=None if state is None else BlockStates(state),
+        snapshot_tokens=asked.snapshot_tokens,
+    )
+
+
+async def _read_state(
+    channel: Channel, asked: OpenPart, served: ServedSpan, span: Span
+) -> RecurrentState | None:
+    """The state that follows an OpenPart. Raises RefusalError for anything but what it says."""
+    if asked.state_bytes == 0:
+        return None
+    data = bytearray()
+    while len(data) < asked.state_bytes:
+        data += (await channel.receive(Chunk, seconds=OPEN_SECONDS, what="a state")).data
+    try:
+        state = RecurrentState.from_bytes(
+            bytes(data), shape=served.module.shape, span=span, revision=asked.revision
         )
-        advance(session, state, reply, num_tokens, time.monotonic())
-        return reply
+    except PackageError as error:
+        raise refusal(Refusal.MALFORMED, str(error)) from None
+    if state.positions != (asked.position,):
+        raise refusal(Refusal.POSITION_MISMATCH, f"a state after {state.positions} tokens")
+    return state
+
+
+async def _failure(hosted: Hosted) -> None:
+    """Raises what ends the session, when something does."""
+    await hosted.failed.wait()
+    if hosted.why is not None:
+        raise hosted.why
+
+
+def _tell(hosted: Hosted, message: Message, *, is_bulk: bool = False) -> None:
+    if hosted.outbox is None:
+        return
+    try:
+        hosted.outbox.put(message, is_bulk=is_bulk)
+    except PeerLostError as error:
+        logger.info("%s", error)
+
+
+def _tell_snapshot(hosted: Hosted, position: int) -> None:
+    """The state in chunks, which wait behind everything urgent."""
+    states = hosted.part.state
+    if not isinstance(states, BlockStates):
+        return
+    data = states.state.to_bytes(revision=hosted.revision)
+    for offset in range(0, len(data), SNAPSHOT_BYTES):
+        part = data[offset : offset + SNAPSHOT_BYTES]
+        chunk = SnapshotChunk(position=position, offset=offset, total=len(data), data=part)
+        _tell(hosted, chunk, is_bulk=True)

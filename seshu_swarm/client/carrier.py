@@ -1,0 +1,212 @@
+"""The control streams of one session: carries what the conversation says, hears what the parts say.
+
+Knows which parts are gone, leave, or cannot reach the next one; decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from seshu_swarm import edges
+from seshu_swarm.client.links import Heard, PartLink
+from seshu_swarm.dht import Swarm
+from seshu_swarm.errors import PackageError, PeerError, ProtocolError
+from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
+from seshu_swarm.protocol import Message
+from seshu_swarm.session_messages import Notice, OpenPart, Pong, ReroutePart, TrimPart
+from seshu_swarm.sessions.conversation import Conversation
+from seshu_swarm.sessions.messages import At, Attach, Open, Piece, Reroute, Snapshot, To, Trim
+
+logger = logging.getLogger(__name__)
+
+Say = To[Hidden, BlockState]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all parts of a session are opened with."""
+
+    revision: str
+    shape: MambaShape
+    snapshot_tokens: int
+    wire_type: str
+
+
+@dataclass
+class News:
+    """What the parts have said, by address, since somebody looked."""
+
+    gone: dict[str, PeerError] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
+    cannot_reach_next: set[str] = field(default_factory=set)
+    pongs: dict[str, tuple[float, Pong]] = field(default_factory=dict)
+    snapshots: dict[str, int] = field(default_factory=dict)
+
+
+class Carrier:
+    """`say` what is to be said; `changed` is set whenever anything was heard, `troubled` when a part
+    is lost, leaves or cannot reach the next one."""
+
+    def __init__(
+        self, swarm: Swarm, terms: Terms, conversation: Conversation[Hidden, BlockState]
+    ) -> None:
+        self.news = News()
+        self.changed, self.troubled = asyncio.Event(), asyncio.Event()
+        self.snapshot_bytes = 0
+        self._swarm, self._terms, self._conversation = swarm, terms, conversation
+        self._links: dict[str, PartLink] = {}
+        self._opening: dict[str, list[Message]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._heard = Heard(self._on_message, self._on_snapshot, self._on_end)
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(link.sent_bytes for link in self._links.values())
+
+    async def say(self, saying: Sequence[Say]) -> None:
+        """Send; parts to be opened are opened at once, and what is for them waits until they are."""
+        opening = [to for to in saying if isinstance(to.message, Open)]
+        self._opening |= {to.peer: [] for to in opening}
+        self.tell([to for to in saying if not isinstance(to.message, Open)])
+        await asyncio.gather(*(self._open(to.peer, to.message) for to in opening))  # type: ignore[arg-type]
+
+    def tell(self, saying: Sequence[Say]) -> None:
+        for to in saying:
+            _, part_id = edges.split(to.peer)
+            self.put(to.peer, _as_message(to, part_id, self._terms.wire_type))
+
+    def put(self, address: str, message: Message) -> None:
+        """To a part that is open or being opened; to others nothing is sent."""
+        if link := self._links.get(address):
+            link.put(message)
+        elif address in self._opening:
+            self._opening[address].append(message)
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether anything was heard in that time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.changed.wait()
+        except TimeoutError:
+            return False
+        self.changed.clear()
+        return True
+
+    def drop(self, addresses: Sequence[str]) -> None:
+        """Forget parts that were replaced."""
+        for address in addresses:
+            if link := self._links.pop(address, None):
+                self._leave(link, is_alive=address in self.news.leaving)
+            self.news.gone.pop(address, None)
+            self.news.leaving.discard(address)
+            self.news.cannot_reach_next.discard(address)
+
+    def _leave(self, link: PartLink, *, is_alive: bool) -> None:
+        """A part that handed its state over is told that the session goes on without it."""
+        if not is_alive:
+            link.drop()
+            return
+        task = asyncio.create_task(link.finish())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def close(self) -> None:
+        """End the session at every peer."""
+        links = list(self._links.values())
+        self._links.clear()
+        await asyncio.gather(*(link.finish() for link in links))
+
+    async def _open(self, address: str, opened: Open[BlockState]) -> None:
+        state = b""
+        if opened.state is not None:
+            whole = together(opened.state, opened.span, opened.position)
+            state = whole.to_bytes(revision=self._terms.revision)
+        asked = OpenPart(
+            part_id=edges.split(address)[1],
+            epoch=opened.epoch,
+            revision=self._terms.revision,
+            start=opened.span.start,
+            end=opened.span.end,
+            before=opened.before,
+            next=opened.next,
+            position=opened.position,
+            state_bytes=len(state),
+            snapshot_tokens=opened.snapshot_tokens,
+            wire_type=self._terms.wire_type,
+        )
+        try:
+            link = await PartLink.open(self._swarm, address, asked, state, self._heard)
+        except PeerError as error:
+            self._opening.pop(address, None)
+            self._on_end(address, error)
+            return
+        self._links[address] = link
+        for message in self._opening.pop(address, []):
+            link.put(message)
+
+    def _on_message(self, address: str, message: Message) -> None:
+        if isinstance(message, Pong):
+            self.news.pongs[address] = (time.monotonic(), message)
+        elif isinstance(message, Notice):
+            leaves = message.name != "NEXT_UNREACHABLE"
+            (self.news.leaving if leaves else self.news.cannot_reach_next).add(address)
+            self.troubled.set()
+        else:
+            self._on_edge(address, message)
+        self.changed.set()
+
+    def _on_edge(self, address: str, message: Message) -> None:
+        try:
+            event = edges.from_message(message, self._terms.shape.d_model)
+        except ProtocolError as error:
+            self._on_end(address, error)
+            return
+        if isinstance(event, Piece):
+            self.tell(self._conversation.heard(address, event))
+        elif isinstance(event, At):
+            self.tell(self._conversation.told_where(address, event))
+
+    def _on_snapshot(self, address: str, position: int, data: bytes) -> None:
+        leg = next((leg for leg in self._conversation.legs if leg.peer == address), None)
+        if leg is None:
+            return
+        terms = self._terms
+        try:
+            state = RecurrentState.from_bytes(
+                data, shape=terms.shape, span=leg.span, revision=terms.revision
+            )
+            if state.positions != (position,):
+                raise PackageError(f"a state after {state.positions}", rule=f"{position} tokens")
+        except PackageError as error:
+            self._on_end(address, ProtocolError(str(error)))
+            return
+        self.snapshot_bytes += len(data)
+        self.news.snapshots[address] = position
+        snapshot = Snapshot[BlockState](position, BlockStates(state))
+        self.tell(self._conversation.saved(address, snapshot))
+        self.changed.set()
+
+    def _on_end(self, address: str, error: PeerError) -> None:
+        if any(leg.peer == address for leg in self._conversation.legs):
+            self.news.gone.setdefault(address, error)
+            self.troubled.set()
+        self.changed.set()
+
+
+def _as_message(to: Say, part_id: bytes, wire_type: str) -> Message:
+    match to.message:
+        case Reroute(epoch=epoch, before=before, next=following):
+            return ReroutePart(epoch=epoch, before=before, next=following)
+        case Trim(position=position):
+            return TrimPart(position=position)
+        case Piece() | Attach() | At() as event:
+            return edges.to_message(
+                event, to=part_id, sender=edges.CLIENT_PART, wire_type=wire_type
+            )
+    raise AssertionError(f"a client never says {type(to.message).__name__} this way")

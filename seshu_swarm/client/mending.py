@@ -1,0 +1,142 @@
+"""Putting a broken chain right: replacing parts that are gone or leave, carrying past broken links.
+
+`Conversation` says what has to be replaced and how it is told; here are the choice of peers, the waiting
+for states that are handed over, and the memory of who failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection
+
+from seshu_swarm import edges
+from seshu_swarm.client.carrier import Carrier, Say
+from seshu_swarm.client.routing import Offer, choose_chain
+from seshu_swarm.errors import PeerError, PeerLostError
+from seshu_swarm.payloads import BlockState, Hidden
+from seshu_swarm.session_messages import AskSnapshot
+from seshu_swarm.sessions.conversation import Conversation, Place
+from seshu_swarm.spans import Span
+
+logger = logging.getLogger(__name__)
+
+MAX_RECOVERIES = 64
+HAND_OVER_SECONDS = 3.0
+FIND_SECONDS = 5.0
+FRESH_SECONDS = 5.0
+FIND_AGAIN_SECONDS = 0.3
+BAN_SECONDS = 15.0
+
+FindOffers = Callable[[], Awaitable[list[Offer]]]
+
+
+class Mender:
+    """`mend` returns when nobody is known to be gone. `recoveries`: a line for each loss."""
+
+    def __init__(
+        self,
+        conversation: Conversation[Hidden, BlockState],
+        carrier: Carrier,
+        find: FindOffers,
+    ) -> None:
+        self.recoveries: list[str] = []
+        self._conversation, self._carrier, self._find = conversation, carrier, find
+        self._banned: dict[str, float] = {}
+        self._known: list[Offer] = []
+        self._known_at = -FRESH_SECONDS
+        self._looking: asyncio.Task[None] | None = None
+
+    def keep_fresh(self) -> None:
+        """Look who is there, in the background: when a peer is lost, the DHT may be slow, for it was
+        part of that too."""
+        if time.monotonic() - self._known_at > FRESH_SECONDS and self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        try:
+            self._known, self._known_at = await self._find(), time.monotonic()
+        except PeerError as error:
+            logger.info("looking for peers: %s", error)
+        finally:
+            self._looking = None
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def mend(self) -> None:
+        """Replace whoever is gone or leaves; carry what a peer cannot push."""
+        news = self._carrier.news
+        while news.gone or news.leaving or news.cannot_reach_next:
+            if leaving := [a for a in news.leaving if a not in news.gone]:
+                await self.ask_snapshots(leaving)
+            gone = {**{a: PeerLostError("it leaves") for a in news.leaving}, **news.gone}
+            if gone:
+                await self._replace(gone)
+            else:
+                await self._carry_past(news.cannot_reach_next.pop())
+
+    async def _replace(self, gone: dict[str, PeerError]) -> None:
+        for address, error in gone.items():
+            self._note_loss(address, error)
+        ranges = self._conversation.lost(gone)
+        places = [await self.places(lost.span) for lost in ranges]
+        saying: list[Say] = []
+        for lost, chain in reversed(list(zip(ranges, places, strict=True))):
+            saying = [*saying, *self._conversation.replace(lost, chain)]
+        self._carrier.drop(list(gone))
+        await self._carrier.say(saying)
+
+    async def _carry_past(self, address: str) -> None:
+        """The client carries what this part cannot push to the next one."""
+        index = next(
+            (i for i, leg in enumerate(self._conversation.legs) if leg.peer == address), -1
+        )
+        if 0 <= index < len(self._conversation.legs) - 1:
+            logger.info("carrying what peer …%s cannot push", _short(address))
+            await self._carrier.say(self._conversation.carry(index + 1))
+
+    def _note_loss(self, address: str, error: PeerError) -> None:
+        peer = edges.split(address)[0]
+        self._banned[peer] = time.monotonic() + BAN_SECONDS
+        leg = next((leg for leg in self._conversation.legs if leg.peer == address), None)
+        where = f"blocks {leg.span}" if leg else "a part"
+        self.recoveries.append(f"{where} lost at token {self._conversation.received}: {error}")
+        logger.info("replacing peer …%s: %s", peer[-6:], error)
+        if len(self.recoveries) > MAX_RECOVERIES:
+            raise PeerLostError(f"gave up after {MAX_RECOVERIES} replacements", rule=str(error))
+
+    async def ask_snapshots(self, addresses: Collection[str]) -> None:
+        """The states of these parts as they are now, as far as they answer in time."""
+        snapshots = self._carrier.news.snapshots
+        for address in addresses:
+            snapshots.pop(address, None)
+            self._carrier.put(address, AskSnapshot())
+        deadline = time.monotonic() + HAND_OVER_SECONDS
+        while not all(a in snapshots or a in self._carrier.news.gone for a in addresses):
+            if not await self._carrier.wait(max(0.0, deadline - time.monotonic())):
+                return
+
+    async def places(self, span: Span) -> list[Place]:
+        """A chain over these blocks, waiting a little for peers that come. Raises PeerLostError."""
+        deadline, known = time.monotonic() + FIND_SECONDS, self._known
+        while True:
+            banned = {p for p, until in self._banned.items() if until > time.monotonic()}
+            try:
+                hops = choose_chain(known or await self._find(), span, banned)
+            except PeerLostError:
+                if time.monotonic() > deadline:
+                    raise
+                if not known:
+                    await asyncio.sleep(FIND_AGAIN_SECONDS)
+                known = []
+                continue
+            return [(edges.address(h.peer_id, secrets.token_bytes(16)), h.span) for h in hops]
+
+
+def _short(address: str) -> str:
+    return edges.split(address)[0][-6:]

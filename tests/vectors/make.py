@@ -1,0 +1,91 @@
+"""Writes `messages.json`: one frame of every message of the session streams."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from seshu_swarm import frames, wire
+from seshu_swarm.frames import FrameKind
+from seshu_swarm.protocol import Chunk, Hello, Message
+from seshu_swarm.session_messages import (
+    AskSnapshot,
+    EdgeAt,
+    EdgeAttach,
+    EdgePiece,
+    Notice,
+    OpenPart,
+    PartOpened,
+    Ping,
+    Pong,
+    ReroutePart,
+    SnapshotChunk,
+    TrimPart,
+)
+
+PATH = Path(__file__).parent / "messages.json"
+PART, OTHER = bytes(range(16)), bytes(range(16, 32))
+PEER = "QmVectorPeer"
+
+
+def messages() -> list[Message]:
+    """Of every kind, with values that are easy to see in a hex dump."""
+    hidden = torch.tensor([[[0.0, 1.0, -2.0, 0.5]]])
+    edge = {"to": PART, "sender": OTHER, "epoch": 1}
+    opened = {
+        "part_id": PART,
+        "epoch": 1,
+        "revision": "ab" * 32,
+        "start": 0,
+        "end": 2,
+        "before": "",
+        "next": f"{PEER}#{OTHER.hex()}",
+        "position": 0,
+        "state_bytes": 0,
+        "snapshot_tokens": 128,
+        "wire_type": "float32",
+    }
+    return [
+        Hello(run_id="vectors"),
+        OpenPart.model_validate(opened),
+        Chunk(data=b"state"),
+        PartOpened(position=0),
+        *(
+            EdgePiece.model_validate(
+                edge | {"position": 7, "hidden": wire.pack_tensor(hidden, dtype), "seconds": 0.25}
+            )
+            for dtype in wire.DTYPES
+        ),
+        EdgeAttach.model_validate(edge),
+        EdgeAt.model_validate(edge | {"position": 8}),
+        ReroutePart(epoch=2, before=f"{PEER}#{OTHER.hex()}", next=""),
+        TrimPart(position=128),
+        Ping(should_nudge=True),
+        AskSnapshot(),
+        Pong(position=8, received=9, is_computing=True),
+        SnapshotChunk(position=128, offset=0, total=5, data=b"state"),
+        Notice(name="DRAINING"),
+    ]
+
+
+def vectors() -> list[dict[str, str]]:
+    """Name, repr and frame of each message, then of the two frames that are no messages."""
+    found = [
+        {
+            "name": type(message).__name__,
+            "message": repr(message),
+            "frame": frames.encode(FrameKind.MESSAGE, message.model_dump()).hex(),
+        }
+        for message in messages()
+    ]
+    refused = {"name": "MEMORY_FULL", "detail": "64 sessions are open"}
+    for kind, body in ((FrameKind.REFUSAL, refused), (FrameKind.FINAL, None)):
+        frame = frames.encode(kind, body).hex()
+        found.append({"name": kind.name, "message": repr(body), "frame": frame})
+    return found
+
+
+if __name__ == "__main__":
+    PATH.write_text(json.dumps(vectors(), indent=1) + "\n", encoding="utf-8")
