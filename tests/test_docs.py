@@ -24,6 +24,8 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/wire.md",
+    "tests/vectors/README.md",
     "peer/README.md",
     "coordinator/README.md",
     "deploy/README.md",

@@ -68,15 +68,13 @@ class PartLink:
             self._heard.end(self.address, error)
 
     async def _run(self) -> None:
+        """Until the stream ends; `finish` and `drop` cancel this, and end the stream themselves."""
         try:
             await running.first_to_end(self._listen(), self._outbox.run())
             error: PeerError = PeerLostError(f"{self._stream} ended the session")
         except PeerError as found:
             error = found
-        except asyncio.CancelledError:
-            return
-        finally:
-            self._stream.close()
+        self._stream.close()
         self._heard.end(self.address, error)
 
     async def _listen(self) -> None:

@@ -18,7 +18,7 @@ from seshu_swarm.client.routing import Offer, choose_chain
 from seshu_swarm.errors import PeerError, PeerLostError
 from seshu_swarm.payloads import BlockState, Hidden
 from seshu_swarm.session_messages import AskSnapshot
-from seshu_swarm.sessions.conversation import Conversation, Place
+from seshu_swarm.sessions.conversation import Conversation, Leg, Place
 from seshu_swarm.spans import Span
 
 logger = logging.getLogger(__name__)
@@ -68,12 +68,23 @@ class Mender:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
+    def has_another(self, leg: Leg[Hidden]) -> bool:
+        """Whether its blocks could go on elsewhere, as far as is known."""
+        without = {*self._banned, edges.split(leg.peer)[0]}
+        try:
+            return bool(choose_chain(self._known, leg.span, without))
+        except PeerLostError:
+            return False
+
     async def mend(self) -> None:
         """Replace whoever is gone or leaves; carry what a peer cannot push."""
         news = self._carrier.news
         while news.gone or news.leaving or news.cannot_reach_next:
-            if leaving := [a for a in news.leaving if a not in news.gone]:
-                await self.ask_snapshots(leaving)
+            if news.leaving - set(news.gone):
+                # Between two steps all parts are at one position, and nothing is computed again.
+                await self.ask_snapshots(
+                    [a for a in self._conversation.peers if a not in news.gone]
+                )
             gone = {**{a: PeerLostError("it leaves") for a in news.leaving}, **news.gone}
             if gone:
                 await self._replace(gone)

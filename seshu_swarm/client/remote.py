@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seshu_swarm import checkpoints
 from seshu_swarm.client.carrier import Terms
-from seshu_swarm.client.routing import Offer
+from seshu_swarm.client.routing import HOP_SECONDS, Offer
 from seshu_swarm.client.session import RemoteSession
 from seshu_swarm.dht import Found
 from seshu_swarm.errors import UsageError
@@ -22,6 +22,7 @@ from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.state import RecurrentState
 from seshu_swarm.records import SpanRecord
 from seshu_swarm.references import Reference
+from seshu_swarm.round_trips import RoundTrips
 from seshu_swarm.spans import Span
 from seshu_swarm.uids import span_keys
 
@@ -35,6 +36,7 @@ class RemoteModel:
     def __init__(self, joined: Joined, ends: Ends, revision: str) -> None:
         self._joined, self._ends, self.revision = joined, ends, revision
         self._offers: tuple[float, list[Offer]] = (0.0, [])
+        self._round_trips = RoundTrips(joined.swarm)
 
     @classmethod
     async def connect(cls, joined: Joined, revision: str | None = None) -> RemoteModel:
@@ -67,7 +69,9 @@ class RemoteModel:
             run = self._joined.run
             keys = span_keys(run.run_id, run.num_blocks)
             found = await self._joined.swarm.lookup(keys, SpanRecord)
-            offers = [_offer(f) for f in found if self._is_usable(f.record)]
+            usable = [f for f in found if self._is_usable(f.record)]
+            await self._round_trips.refresh(f.owner for f in usable)
+            offers = [_offer(f, self._round_trips.get(f.owner)) for f in usable]
             self._offers = (time.monotonic(), offers)
         return offers
 
@@ -129,7 +133,8 @@ class RemoteModel:
             next_ids = [token]
 
 
-def _offer(found: Found[SpanRecord]) -> Offer:
+def _offer(found: Found[SpanRecord], round_trip_seconds: float | None) -> Offer:
     record = found.record
     span = Span(record.start, record.end)
-    return Offer(found.owner, span, record.step_seconds, record.num_sessions)
+    trip = HOP_SECONDS if round_trip_seconds is None else round_trip_seconds
+    return Offer(found.owner, span, record.step_seconds, record.num_sessions, trip)

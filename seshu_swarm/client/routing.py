@@ -19,12 +19,14 @@ UNKNOWN_STEP_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Offer:
-    """A peer that hosts a span of the wanted revision. `step_seconds` is 0 while unmeasured."""
+    """A peer that hosts a span of the wanted revision. `step_seconds` is 0 while unmeasured;
+    `round_trip_seconds` is measured by this client, infinite for a peer out of reach."""
 
     peer_id: str
     span: Span
     step_seconds: float
     num_sessions: int
+    round_trip_seconds: float = HOP_SECONDS
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def cost_seconds(offer: Offer, span: Span) -> float:
     """Expected time of a step through `span` at this peer."""
     whole = offer.step_seconds or UNKNOWN_STEP_SECONDS
     share = whole * span.length / offer.span.length
-    return HOP_SECONDS + share * (1 + offer.num_sessions)
+    return offer.round_trip_seconds + share * (1 + offer.num_sessions)
 
 
 def choose_chain(
@@ -49,7 +51,8 @@ def choose_chain(
 
     Ties go to the smaller peer id, so that a choice can be repeated.
     """
-    usable = sorted((o for o in offers if o.peer_id not in without), key=lambda o: o.peer_id)
+    reachable = (o for o in offers if o.round_trip_seconds < float("inf"))
+    usable = sorted((o for o in reachable if o.peer_id not in without), key=lambda o: o.peer_id)
     best: dict[int, tuple[float, tuple[Hop, ...]]] = {wanted.start: (0.0, ())}
     for boundary in range(wanted.start, wanted.end):
         if boundary not in best:

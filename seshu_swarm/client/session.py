@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # Tokens that are under way at once: enough that no part of a chain waits for a long prompt's next piece.
 WINDOW_TOKENS = 4 * MAX_PIECE_TOKENS
+# A living peer may take so many times the usual deadline before another one is tried instead.
+SLOW_FACTOR = 4.0
 
 
 class RemoteSession:
@@ -182,23 +184,25 @@ class RemoteSession:
             self._ping_patience.add(time.monotonic() - asked)
             if overdue > 1:
                 self._carrier.tell(self._conversation.nudge())
-            if idle_seconds > self._step_seconds:
-                self._give_up_on_the_slowest()
+            if idle_seconds > min(self._step_seconds, SLOW_FACTOR * self._step_patience.seconds):
+                self._give_up_on_the_slowest(idle_seconds)
         await self._mender.mend()
 
     def _silent(self, addresses: Collection[str], since: float) -> list[str]:
         pongs = self._carrier.news.pongs
         return [a for a in addresses if a not in pongs or pongs[a][0] < since]
 
-    def _give_up_on_the_slowest(self) -> None:
-        """The first part that has not absorbed what it was given holds everybody up."""
+    def _give_up_on_the_slowest(self, idle_seconds: float) -> None:
+        """The first part that has not absorbed what it was given holds everybody up: another one is
+        tried at once, the same one only replaced when it takes longer than a step may."""
         for leg in self._conversation.legs:
             _, pong = self._carrier.news.pongs[leg.peer]
             if pong.position < self._conversation.fed:
-                error = DeadlineError(
-                    f"no answer in {self._step_seconds:g} s from …{_short(leg.peer)}"
-                )
-                self._carrier.news.gone.setdefault(leg.peer, error)
+                if idle_seconds > self._step_seconds or self._mender.has_another(leg):
+                    error = DeadlineError(
+                        f"no answer in {idle_seconds:.1f} s from …{_short(leg.peer)}"
+                    )
+                    self._carrier.news.gone.setdefault(leg.peer, error)
                 return
 
 

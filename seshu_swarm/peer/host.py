@@ -11,7 +11,7 @@ import random
 import signal
 from pathlib import Path
 
-from seshu_swarm import checkpoints, log, running
+from seshu_swarm import checkpoints, log, round_trips, running
 from seshu_swarm.dht import Found
 from seshu_swarm.errors import SeshuError, UsageError
 from seshu_swarm.joining import Joined, packages_of
@@ -25,6 +25,7 @@ from seshu_swarm.peer.serving import SpanService
 from seshu_swarm.protocol import BLOBS, SESSIONS
 from seshu_swarm.records import ANNOUNCE_SECONDS, ProviderRecord, RunRecord, SpanRecord
 from seshu_swarm.references import Reference
+from seshu_swarm.round_trips import PINGS
 from seshu_swarm.running import Stop
 from seshu_swarm.session_messages import PUSHES
 from seshu_swarm.spans import Span, choose_span, coverage
@@ -71,6 +72,7 @@ class HostingPeer:
         await self._swarm.serve(BLOBS, self._holder.serve)
         await self._swarm.serve(SESSIONS, self._service.serve)
         await self._swarm.serve(PUSHES, self._service.serve_pushes)
+        await self._swarm.serve(PINGS, round_trips.answer)
         await self._announce()
         text = f"ready hosting blocks {self._span} as peer {self._swarm.peer_id}"
         log.event("ready", text, peer_id=self._swarm.peer_id, blocks=str(self._span))
