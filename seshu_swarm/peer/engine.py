@@ -45,7 +45,7 @@ class Engine:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
     def wake(self, hosted: Hosted) -> None:
-        if hosted.part.is_ready:
+        if hosted.part.is_ready and not hosted.failed.is_set():
             self._waiting[hosted] = None
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._run())

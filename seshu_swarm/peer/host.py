@@ -13,7 +13,7 @@ from pathlib import Path
 
 from seshu_swarm import checkpoints, log, round_trips, running
 from seshu_swarm.dht import Found
-from seshu_swarm.errors import SeshuError, UsageError
+from seshu_swarm.errors import MemoryLimitError, SeshuError, UsageError
 from seshu_swarm.joining import Joined, packages_of
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import HostConfig
@@ -127,7 +127,7 @@ class HostingPeer:
         """Fetch this span's blocks of a new revision; the old stays while sessions need it."""
         found: Found[RunRecord] | None = await self._swarm.current_run(self._joined.link)
         if found and found.record.revision != self._revision:
-            await self._load(found.record.revision)
+            await self._load_beside(found.record.revision)
             self._revision = found.record.revision
             await self._announce()
             text = f"switched to revision {self._revision[:12]}"
@@ -136,6 +136,19 @@ class HostingPeer:
             log.event("retired", f"retired {len(retired)} revision(s)", revisions=retired)
             await self._announce()
         self._write_status()
+
+    async def _load_beside(self, revision: str) -> None:
+        """Both revisions, while sessions need the old one; where there is no room for two, the old one's
+        sessions are told to go on elsewhere first."""
+        try:
+            await self._load(revision)
+        except MemoryLimitError as error:
+            if not self._service.revisions:
+                raise
+            logger.info("no room for two revisions: %s", error)
+            await self._hand_over("REVISION_RETIRED")
+            self._service.unload_all()
+            await self._load(revision)
 
     async def _rebalance(self, stop: Stop) -> None:
         """Move to where the swarm is weakest, now and then; or anywhere else when told (SIGUSR1)."""
@@ -215,10 +228,10 @@ class HostingPeer:
         await self._service.close()
         self._guest.flush()
 
-    async def _hand_over(self) -> None:
+    async def _hand_over(self, why: str = "DRAINING") -> None:
         """Until the last session has gone elsewhere, or time is up."""
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
-        told = self._service.notify("DRAINING")
+        told = self._service.notify(why)
         while self._service.num_sessions and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(HAND_OVER_POLL_SECONDS)
         if told:

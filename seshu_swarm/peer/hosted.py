@@ -26,7 +26,8 @@ MAX_KEPT_TOKENS = 8_192
 
 @dataclass(eq=False)
 class Hosted:
-    """One part and what surrounds it. `failed` is set when the client must be refused."""
+    """One part and what surrounds it. `failed` is set when it is over, with `why` if the client must
+    be refused."""
 
     part_id: bytes
     client: str
@@ -106,6 +107,8 @@ class HostedParts:
         self._parts[hosted.part_id] = hosted
 
     def close(self, hosted: Hosted) -> None:
+        """Nothing of it is computed any more."""
+        hosted.failed.set()
         if self._parts.get(hosted.part_id) is hosted:
             del self._parts[hosted.part_id]
 

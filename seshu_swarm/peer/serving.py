@@ -81,6 +81,12 @@ class SpanService:
             del self._served[revision]
         return old
 
+    def unload_all(self) -> None:
+        """End what is left of every session, and serve nothing until the next `load`."""
+        for hosted in self._parts.all():
+            hosted.fail(refusal(Refusal.REVISION_MISMATCH, "no room for two revisions"))
+        self._served.clear()
+
     def notify(self, name: str, *, revision: str | None = None) -> int:
         """Tell the clients of all parts, or of those of a revision; how many there are."""
         told = [h for h in self._parts.all() if revision in (None, h.revision)]

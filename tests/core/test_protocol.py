@@ -19,15 +19,31 @@ from seshu_swarm.protocol import (
     IntakeRequest,
     Message,
     OfferPackage,
-    OpenSession,
     Refusal,
-    Step,
     Verdict,
     parse,
 )
+from seshu_swarm.session_messages import EdgePiece, OpenPart
 
 DIGEST = "ab" * 32
-OPEN = OpenSession(session_id="0" * 32, epoch=0, revision=DIGEST, start=0, end=2)
+PART = bytes(16)
+ADDRESS = "QmPeer#" + "0" * 32
+OPEN = OpenPart(
+    part_id=PART,
+    epoch=0,
+    revision=DIGEST,
+    start=0,
+    end=2,
+    before="",
+    next=ADDRESS,
+    position=0,
+    state_bytes=0,
+    snapshot_tokens=64,
+    wire_type="float32",
+)
+PIECE = EdgePiece(
+    to=PART, sender=PART, epoch=0, position=3, hidden={"dtype": "float32"}, seconds=0.0
+)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +51,7 @@ OPEN = OpenSession(session_id="0" * 32, epoch=0, revision=DIGEST, start=0, end=2
     [
         Hello(run_id="run"),
         OPEN,
-        Step(position=3, hidden={"dtype": "float32"}),
+        PIECE,
         BlobRequest(request=FetchFile(digest=DIGEST, name="config.json", offset=4)),
         BlobRequest(request=OfferPackage(manifest=b"{}")),
         IntakeRequest(request=AskVerdict(digest=DIGEST)),
@@ -50,14 +66,19 @@ def test_round_trip(message: Message) -> None:
 @pytest.mark.parametrize(
     ("kind", "body", "said"),
     [
-        (OpenSession, {**OPEN.model_dump(), "session_id": "0" * 31}, "session_id"),
-        (OpenSession, {**OPEN.model_dump(), "epoch": -1}, "epoch"),
-        (OpenSession, {**OPEN.model_dump(), "start": True}, "start"),
-        (OpenSession, {**OPEN.model_dump(), "end": 2.0}, "end"),
-        (OpenSession, {**OPEN.model_dump(), "debt": 1}, "debt"),
-        (OpenSession, {}, "Field required"),
-        (OpenSession, None, "OpenSession"),
-        (OpenSession, [1, 2], "OpenSession"),
+        (OpenPart, {**OPEN.model_dump(), "part_id": bytes(15)}, "part_id"),
+        (OpenPart, {**OPEN.model_dump(), "next": "QmPeer"}, "next"),
+        (OpenPart, {**OPEN.model_dump(), "snapshot_tokens": 0}, "snapshot_tokens"),
+        (OpenPart, {**OPEN.model_dump(), "wire_type": "float16"}, "wire_type"),
+        (EdgePiece, {**PIECE.model_dump(), "seconds": -0.1}, "seconds"),
+        (EdgePiece, {**PIECE.model_dump(), "type": "at"}, "type"),
+        (OpenPart, {**OPEN.model_dump(), "epoch": -1}, "epoch"),
+        (OpenPart, {**OPEN.model_dump(), "start": True}, "start"),
+        (OpenPart, {**OPEN.model_dump(), "end": 2.0}, "end"),
+        (OpenPart, {**OPEN.model_dump(), "debt": 1}, "debt"),
+        (OpenPart, {}, "Field required"),
+        (OpenPart, None, "OpenPart"),
+        (OpenPart, [1, 2], "OpenPart"),
         (BlobRequest, {"request": {"digest": DIGEST, "name": "", "offset": 0}}, "name"),
         (BlobRequest, {"request": {"digest": DIGEST, "name": "x" * 201, "offset": 0}}, "name"),
         (BlobRequest, {"request": {"manifest": "text"}}, "malformed at request"),
@@ -75,7 +96,7 @@ def test_a_greeting_of_another_version_is_named_whatever_else_it_holds(body: Any
         parse(Hello, body)
 
 
-KINDS = [Hello, OpenSession, Step, BlobRequest, IntakeRequest, Verdict]
+KINDS = [Hello, OpenPart, EdgePiece, BlobRequest, IntakeRequest, Verdict]
 BODIES = st.recursive(
     st.none() | st.integers() | st.text(max_size=5) | st.binary(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
