@@ -15,9 +15,14 @@ The top level is the core and knows no role:
     checkpoints  a revision on disk                    reports      the JSON report of a command
     training     the loop both roles train with        schedule     learning rate and budget (pure)
     feeding      microbatches by number                threads      how many threads, measured
-    training_state  a training that can be resumed
+    training_state  a training that can be resumed children     roles as child processes
+    gradients    messages of the stream GRADIENTS (pure)
+    session_messages  messages of the session streams (pure)
+    payloads     hidden and recurrent states for `sessions`
+    edges        between the pure session protocol and messages
+    outbox       sending without waiting               round_trips  measured, for routing
 
-The engine is `mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA
+The rules of a session are `sessions/`, pure; the engine is `mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA
 is read and merged in `adapters/`; packages travel by `stores/`. Roles: `client` (users), `peer`
 (donors), `coordinator` (maintainers); `demo` plays them all on one machine.
 """

@@ -4,10 +4,13 @@ __main__     the command line                    config      settings of every c
 auto         look what is lacking, and do it     roles       what the swarm lacks most (pure)
 guest        limits of the owner's machine       lending     join, work within them, leave
 host         life of a hosting peer              served      blocks of one revision, loaded
-serving      the stream SESSIONS                 sessions    exactly-once steps (pure)
+serving      the streams of sessions             hosted      the parts held here, budgets
+engine       computes what waits, in batches     pushing     streams to other peers
+rebalancing  whether to host other blocks (pure)
 donor        life of a donor                     rows        own rows, or the dealt shard
 tuning       one adapter, within the limits      lora        local LoRA SFT, without network
 lora_model   the base with LoRA in it            lora_rows   rows to train on and to hold out
 lora_card    how to use an adapter               status      what the peer shows its owner
 handing_in   push, submit, announce, ask
+gradients    the stream GRADIENTS: forward and backward without a session
 """

@@ -34,7 +34,8 @@ Deliver = Callable[[Hosted, list[To[Hidden, BlockState]]], None]
 
 
 class Engine:
-    """`wake` says that a part has something to compute; results go out through `deliver`."""
+    """`wake` says that a part has something to compute; results go out through `deliver`. Whatever
+    else this peer computes takes its turn in `executor`."""
 
     def __init__(self, deliver: Deliver) -> None:
         self.pace = Pace()
@@ -42,7 +43,7 @@ class Engine:
         self._deliver = deliver
         self._waiting: dict[Hosted, None] = {}
         self._task: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
     def wake(self, hosted: Hosted) -> None:
         if hosted.part.is_ready and not hosted.failed.is_set():
@@ -93,7 +94,7 @@ class Engine:
             outputs, after = _forward(served, inputs, states)
         else:
             loop = asyncio.get_running_loop()
-            working = loop.run_in_executor(self._thread, _forward, served, inputs, states)
+            working = loop.run_in_executor(self.executor, _forward, served, inputs, states)
             outputs, after = await working
         seconds = time.perf_counter() - started
         if tokens == 1:
@@ -107,7 +108,7 @@ class Engine:
     def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _place(hosted: Hosted) -> tuple[int, object]:

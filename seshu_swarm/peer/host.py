@@ -14,9 +14,11 @@ from pathlib import Path
 from seshu_swarm import checkpoints, log, round_trips, running
 from seshu_swarm.dht import Found
 from seshu_swarm.errors import MemoryLimitError, SeshuError, UsageError
+from seshu_swarm.gradients import GRADIENTS
 from seshu_swarm.joining import Joined, packages_of
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import HostConfig
+from seshu_swarm.peer.gradients import GradientService
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.rebalancing import WORTH_MOVING, Load, better_span
@@ -73,6 +75,10 @@ class HostingPeer:
         await self._swarm.serve(SESSIONS, self._service.serve)
         await self._swarm.serve(PUSHES, self._service.serve_pushes)
         await self._swarm.serve(PINGS, round_trips.answer)
+        gradients = GradientService(
+            self._service.served, self._guest, self._service.engine.executor
+        )
+        await self._swarm.serve(GRADIENTS, gradients.serve)
         await self._announce()
         text = f"ready hosting blocks {self._span} as peer {self._swarm.peer_id}"
         log.event("ready", text, peer_id=self._swarm.peer_id, blocks=str(self._span))

@@ -77,10 +77,10 @@ class HostedParts:
     def again(self, client: str, asked: OpenPart) -> Hosted | None:
         """The client's own live part to go on with; None if it is new or opened by a newer epoch.
 
-        Raises RefusalError when it has a newer owner.
+        Raises RefusalError when it has a newer owner, or is not this client's.
         """
         hosted = self._parts.get(asked.part_id)
-        if hosted is None or asked.epoch > hosted.part.epoch:
+        if hosted is None or (asked.epoch > hosted.part.epoch and hosted.client == client):
             return None
         if asked.epoch < hosted.part.epoch or hosted.client != client:
             raise refusal(Refusal.EPOCH_FENCED, f"epoch {asked.epoch} of {hosted.part.epoch}")

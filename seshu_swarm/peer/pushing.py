@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from seshu_swarm.channel import Channel
@@ -21,6 +22,8 @@ from seshu_swarm.session_messages import PUSHES
 logger = logging.getLogger(__name__)
 
 DIAL_SECONDS = 3.0
+# A peer that ended so many streams within a second takes none.
+MAX_AT_ONCE = 5
 FOREVER_SECONDS = 10_000_000.0
 
 
@@ -39,29 +42,31 @@ class Pushes:
     def send(self, peer: str, message: Message) -> None:
         outbox = self._outboxes.get(peer)
         if outbox is not None and not outbox.is_closed:
-            outbox.put(message)
+            try:
+                outbox.put(message)
+            except PeerLostError as error:
+                logger.info("%s", error)  # what is lost is sent again over the next stream
             return
         self._waiting.setdefault(peer, []).append(message)
         if peer not in self._tasks or self._tasks[peer].done():
             self._tasks[peer] = asyncio.create_task(self._run(peer))
 
     async def _run(self, peer: str) -> None:
-        """Until the peer is out of reach: a stream, and after it broke another one."""
-        has_stood = False
-        while True:
+        """Until the peer is out of reach, or ends every stream at once: a stream, and after it broke
+        another one."""
+        opened_at: list[float] = []
+        while not _ends_at_once(opened_at):
             try:
                 stream = await self._swarm.open(peer, PUSHES, seconds=DIAL_SECONDS)
-            except PeerError as error:
+            except (PeerError, ValueError) as error:
                 logger.info("cannot push to peer …%s: %s", peer[-6:], error)
-                self._waiting.pop(peer, None)
-                self._lost(peer)
-                return
+                break
             outbox = self._outboxes[peer] = Outbox(stream)
             for message in self._waiting.pop(peer, []):
-                outbox.put(message)
-            if has_stood:
+                self.send(peer, message)
+            if opened_at:
                 self._again(peer)
-            has_stood = True
+            opened_at = [*opened_at, time.monotonic()][-MAX_AT_ONCE:]
             try:
                 async with asyncio.TaskGroup() as both:
                     both.create_task(outbox.run())
@@ -70,12 +75,20 @@ class Pushes:
                 logger.debug("push stream to …%s broke: %s", peer[-6:], errors.exceptions[0])
             finally:
                 stream.close()
+        self._waiting.pop(peer, None)
+        self._outboxes.pop(peer, None)
+        del self._tasks[peer]
+        self._lost(peer)
 
     async def close(self) -> None:
         """Stop sending; what waits is lost."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+def _ends_at_once(opened_at: list[float]) -> bool:
+    return len(opened_at) == MAX_AT_ONCE and time.monotonic() - opened_at[0] < 1.0
 
 
 async def _watch(stream: Channel) -> None:

@@ -62,6 +62,7 @@ class SpanService:
 
     @property
     def num_sessions(self) -> int:
+        self._parts.expire(time.monotonic())
         return len(self._parts)
 
     @property
@@ -76,6 +77,7 @@ class SpanService:
 
     def retire(self, current: str) -> list[str]:
         """Unload revisions that are not current and have no session; their digests."""
+        self._parts.expire(time.monotonic())
         old = [r for r in self._served if r != current and not self._parts.of_revision(r)]
         for revision in old:
             del self._served[revision]
@@ -144,8 +146,10 @@ class SpanService:
         if not served.span.start <= asked.start < asked.end <= served.span.end:
             raise refusal(Refusal.SPAN_MOVED, f"hosting {served.span}")
         span = Span(asked.start, asked.end)
-        self._parts.admit(asked, served.fresh_state(span).num_bytes, time.monotonic())
-        state = await _read_state(channel, asked, served, span)
+        state_bytes = served.fresh_state(span).num_bytes
+        self._parts.admit(asked, state_bytes, time.monotonic())
+        if state := await _read_state(channel, asked, served, span):
+            self._parts.admit(asked, state_bytes, time.monotonic())  # others came meanwhile
         hosted = Hosted(
             part_id=asked.part_id,
             client=channel.peer_id,
@@ -188,6 +192,8 @@ class SpanService:
     def _edge_event(self, hosted: Hosted, sender: str, message: Message) -> None:
         """A piece or a greeting; whatever is wrong with it ends the session, not the stream."""
         part = hosted.part
+        if isinstance(message, EdgePiece) and sender != part.before:
+            return  # a stranger, or one whose place another peer has taken
         try:
             event = edges.from_message(message, hosted.served.module.shape.d_model)
             match event:
@@ -240,6 +246,8 @@ class SpanService:
         for hosted in self._parts.all():
             if edges.split(hosted.part.next)[0] == peer:
                 _tell(hosted, Notice(name="NEXT_UNREACHABLE"))
+            if edges.split(hosted.part.before)[0] == peer:
+                _tell(hosted, Notice(name="BEFORE_UNREACHABLE"))
 
     def _next_again(self, peer: str) -> None:
         for hosted in self._parts.all():
@@ -271,7 +279,10 @@ async def _read_state(
         return None
     data = bytearray()
     while len(data) < asked.state_bytes:
-        data += (await channel.receive(Chunk, seconds=OPEN_SECONDS, what="a state")).data
+        chunk = await channel.receive(Chunk, seconds=OPEN_SECONDS, what="a state")
+        data += chunk.data
+        if not chunk.data or len(data) > asked.state_bytes:
+            raise refusal(Refusal.MALFORMED, f"a state of {asked.state_bytes} bytes was announced")
     try:
         state = RecurrentState.from_bytes(
             bytes(data), shape=served.module.shape, span=span, revision=asked.revision
