@@ -6,7 +6,7 @@ guest        limits of the owner's machine       lending     join, work within t
 host         life of a hosting peer              served      blocks of one revision, loaded
 serving      the streams of sessions             hosted      the parts held here, budgets
 engine       computes what waits, in batches     pushing     streams to other peers
-rebalancing  whether to host other blocks (pure)
+rebalancing  whether to host other blocks (pure)  moving  when to do it
 donor        life of a donor                     rows        own rows, or the dealt shard
 tuning       one adapter, within the limits      lora        local LoRA SFT, without network
 lora_model   the base with LoRA in it            lora_rows   rows to train on and to hold out

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import signal
 from pathlib import Path
 
 from seshu_swarm import checkpoints, log, round_trips, running
 from seshu_swarm.dht import Found
-from seshu_swarm.errors import MemoryLimitError, SeshuError, UsageError
+from seshu_swarm.errors import MemoryLimitError, UsageError
 from seshu_swarm.gradients import GRADIENTS
 from seshu_swarm.joining import Joined, packages_of
 from seshu_swarm.peer import status
@@ -21,7 +20,7 @@ from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.gradients import GradientService
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
-from seshu_swarm.peer.rebalancing import WORTH_MOVING, Load, better_span
+from seshu_swarm.peer.moving import Mover
 from seshu_swarm.peer.served import ServedSpan, bytes_to_host
 from seshu_swarm.peer.serving import SpanService
 from seshu_swarm.protocol import BLOBS, SESSIONS
@@ -87,7 +86,7 @@ class HostingPeer:
             running.repeat(stop, ANNOUNCE_SECONDS, self._announce),
             running.repeat(stop, self._settings.poll_seconds, self._follow),
             running.repeat(stop, STORE_AGAIN_SECONDS, self._store_run_again),
-            self._rebalance(stop),
+            self._mover().live(stop),
         )
         await self._say_goodbye()
 
@@ -156,38 +155,9 @@ class HostingPeer:
             self._service.unload_all()
             await self._load(revision)
 
-    async def _rebalance(self, stop: Stop) -> None:
-        """Move to where the swarm is weakest, now and then; or anywhere else when told (SIGUSR1)."""
-        told = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
-        rng = random.Random(self._swarm.peer_id)
-        while not stop.is_set():
-            # Not all peers at once, lest they all see the same gap and fill it.
-            seconds = self._settings.rebalance_seconds * rng.uniform(0.5, 1.5)
-            was_told = await _either(stop, told, seconds)
-            told.clear()
-            if stop.is_set() or not (was_told or self._may_move):
-                continue
-            try:
-                await self._move_if_better(rng, float("inf") if was_told else WORTH_MOVING)
-            except SeshuError as error:
-                logger.warning("staying with blocks %s: %s", self._span, error)
-
-    @property
-    def _may_move(self) -> bool:
-        return self._settings.rebalance_seconds > 0 and not self._settings.blocks
-
-    async def _move_if_better(self, rng: random.Random, worth_moving: float) -> None:
-        run = self._joined.run
-        found = await self._swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
-        hosts = {f.owner: f.record for f in found if not f.record.is_draining}
-        loads = [Load(p, Span(r.start, r.end), r.step_seconds) for p, r in hosts.items()]
-        me = self._swarm.peer_id
-        span = better_span(loads, me, run.num_blocks, rng, worth_moving=worth_moving)
-        if span is not None:
-            await self._move(span)
-        elif worth_moving == float("inf"):
-            log.event("stayed", f"staying with blocks {self._span}: nobody else hosts them")
+    def _mover(self) -> Mover:
+        seconds = 0.0 if self._settings.blocks else self._settings.rebalance_seconds
+        return Mover(self._joined, seconds=seconds, move=self._move)
 
     async def _move(self, span: Span) -> None:
         """Hand the sessions over, then host other blocks of every revision served."""
@@ -260,14 +230,3 @@ class HostingPeer:
             steps=self._service.engine.num_steps,
             guest=self._guest,
         )
-
-
-async def _either(stop: Stop, told: asyncio.Event, seconds: float) -> bool:
-    """Whether it was told, within these seconds or until the stop; 0 seconds: wait for either."""
-    waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(told.wait())]
-    try:
-        await asyncio.wait(waiting, timeout=seconds or None, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-    return told.is_set()
