@@ -52,11 +52,11 @@ class Log(Generic[P]):
         ]
 
     def trim(self, position: int) -> None:
-        """Forget whole pieces before `position`."""
+        """Forget whole pieces before `position`; a log that ends before it goes on from there."""
         while self._pieces and self._pieces[0].end <= position:
             self._start = self._pieces.popleft().end
         if not self._pieces:
-            self._start = self._end
+            self._start = self._end = max(self._end, position)
 
 
 def joined(payloads: Sequence[P]) -> P:

@@ -44,6 +44,8 @@ class Part(Generic[P, S]):
         self._inbox: deque[Piece[P]] = deque()
         self._log = Log[P](opened.position)
         self._sent: int | None = None
+        # The gap that the sender already knows of: the pieces behind it, under way, say nothing new.
+        self._asked: int | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -56,18 +58,20 @@ class Part(Generic[P, S]):
         return self.received - self._log.start
 
     def greet(self) -> list[To[P, S]]:
-        """Say to both neighbours that this part is here, in this epoch."""
+        """Say to both neighbours that this part is here, in this epoch. The client asks by itself."""
         greetings: list[To[P, S]] = [To(self.before, At(self.epoch, self.received))]
-        self._sent = None
         if self.next != CLIENT:
             greetings.append(To(self.next, Attach(self.epoch)))
         return greetings
 
     def reroute(self, asked: Reroute) -> list[To[P, S]]:
-        """New neighbours, or the same ones in a new epoch; an older epoch is passed over."""
+        """New neighbours, or the same ones in a new epoch; the same epoch again is a nudge, an older
+        one is passed over. Of two neighbours, whoever is later to reach the epoch finds the other."""
         if asked.epoch < self.epoch:
             return []
-        self.epoch, self.before, self.next = asked.epoch, asked.before, asked.next
+        if asked.epoch > self.epoch:
+            self.epoch, self.before, self.next = asked.epoch, asked.before, asked.next
+            self._sent = self._asked = None
         return self.greet()
 
     def receive(self, sender: str, piece: Piece[P]) -> list[To[P, S]]:
@@ -75,7 +79,7 @@ class Part(Generic[P, S]):
         if (sender, piece.epoch) != (self.before, self.epoch) or piece.end <= self.received:
             return []
         if piece.start > self.received:
-            return [To(sender, At(self.epoch, self.received))]
+            return self._ask()
         self._inbox.append(piece.since(self.received))
         self.received = piece.end
         return []
@@ -87,19 +91,18 @@ class Part(Generic[P, S]):
         return [To(sender, At(self.epoch, self.received))]
 
     def go_on(self, sender: str, at: At) -> list[To[P, S]]:
-        """The output edge says where it is: send what it lacks. Raises ProtocolError if it is gone.
+        """The output edge says where it is: send what it lacks.
 
-        It may be ahead of this part, which then is catching up and has nothing to send yet.
+        It may be ahead of this part, which then is catching up and has nothing to send yet. Nobody is
+        behind what was trimmed: who says so said it long ago.
         """
-        if (sender, at.epoch) != (self.next, self.epoch):
+        if (sender, at.epoch) != (self.next, self.epoch) or at.position < self._log.start:
             return []
         self._sent = max(at.position, self._log.end)
         return [To(self.next, piece) for piece in self._log.since(at.position, self.epoch)]
 
     def nudge(self) -> list[To[P, S]]:
-        """The client has waited for too long: ask the next part where it is, tell the one before."""
-        if self.next == CLIENT:
-            return [To(self.before, At(self.epoch, self.received))]
+        """Somebody has waited for too long: ask the next part where it is, tell the one before."""
         return self.greet()
 
     def take(self, max_tokens: int) -> P | None:
@@ -135,4 +138,11 @@ class Part(Generic[P, S]):
         return Snapshot(self.position, self.state or {})
 
     def trim(self, position: int) -> None:
-        self._log.trim(position)
+        """Forget outputs before `position`; what is still to be computed stays."""
+        self._log.trim(min(position, self.position))
+
+    def _ask(self) -> list[To[P, S]]:
+        if self._asked == self.received:
+            return []
+        self._asked = self.received
+        return [To(self.before, At(self.epoch, self.received))]

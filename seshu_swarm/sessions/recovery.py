@@ -1,8 +1,9 @@
-"""From which position, with which states, a lost range of blocks goes on. Pure.
+"""The position from which lost blocks go on, and their states there. Pure.
 
-Parts take snapshots at the same positions, so that for some position the states of all blocks are at
-hand. Neighbours that are lost together need one position for both: the second could not be fed what the
-first had computed in between.
+Parts take snapshots at the same positions. One position counts: the newest that every block **and** the
+client's outputs have passed. All logs begin there or before, and nobody is behind it, so whatever is
+lost can start there and be fed. A newer state of some blocks alone would not do: the part put there
+could not send again what its next part still lacks, or will lack when it is lost in turn.
 """
 
 from __future__ import annotations
@@ -10,41 +11,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Generic
 
-from seshu_swarm.sessions.messages import S, Snapshot
+from seshu_swarm.sessions.messages import S
 from seshu_swarm.spans import Span
 
 
 class Saved(Generic[S]):
-    """Snapshots by position and block; position 0 needs none."""
+    """`blocks` after `position` tokens, none before the first; and states of later positions that not
+    all blocks have reached yet."""
 
     def __init__(
         self, span: Span, position: int = 0, blocks: Mapping[int, S] | None = None
     ) -> None:
+        self.position, self.blocks = position, blocks
         self._span = span
-        self._blocks: dict[int, dict[int, S]] = {position: dict(blocks or {})}
-        self._complete = position
+        self._later: dict[int, dict[int, S]] = {}
 
-    @property
-    def complete(self) -> int:
-        """The newest position at which every block's state is safe: nothing older is needed."""
-        return self._complete
+    def add(self, position: int, blocks: Mapping[int, S]) -> None:
+        """What is not later than `position` is passed over."""
+        if position > self.position:
+            self._later.setdefault(position, {}).update(blocks)
 
-    def add(self, snapshot: Snapshot[S]) -> bool:
-        """Whether `complete` has moved on; snapshots from before it are passed over."""
-        if snapshot.position <= self._complete:
+    def forget(self, span: Span) -> None:
+        """These blocks begin again from `position`: what they had reached later counts no more."""
+        for blocks in self._later.values():
+            for block in span:
+                blocks.pop(block, None)
+
+    def settle(self, limit: int) -> bool:
+        """Move `position` on as far as every block is there, to `limit` at most. Whether it moved."""
+        whole = [p for p, b in self._later.items() if p <= limit and len(b) == self._span.length]
+        if not whole:
             return False
-        known = self._blocks.setdefault(snapshot.position, {})
-        known.update({block: s for block, s in snapshot.blocks.items() if block in self._span})
-        if len(known) < self._span.length:
-            return False
-        self._complete = snapshot.position
-        self._blocks = {p: blocks for p, blocks in self._blocks.items() if p >= self._complete}
+        self.position = max(whole)
+        self.blocks = self._later[self.position]
+        self._later = {p: blocks for p, blocks in self._later.items() if p > self.position}
         return True
 
-    def newest(self, span: Span) -> tuple[int, Mapping[int, S] | None]:
-        """The newest position with states of all these blocks, and the states: none at 0."""
-        for position in sorted(self._blocks, reverse=True):
-            found = {block: s for block, s in self._blocks[position].items() if block in span}
-            if len(found) == span.length:
-                return position, found
-        return 0, None
+    def of(self, span: Span) -> Mapping[int, S] | None:
+        """The states of these blocks at `position`."""
+        return None if self.blocks is None else {block: self.blocks[block] for block in span}
