@@ -4,7 +4,7 @@ import sys
 
 from seshu_swarm import cli
 from seshu_swarm.cli import Command
-from seshu_swarm.client.config import GenerateConfig, StatusConfig
+from seshu_swarm.client.config import ChatConfig, GenerateConfig, ServeConfig, StatusConfig
 
 COMMANDS = (
     Command(
@@ -12,6 +12,15 @@ COMMANDS = (
         GenerateConfig,
         "seshu_swarm.client.generate:run",
         "Generate text across the swarm.",
+    ),
+    Command(
+        "chat", ChatConfig, "seshu_swarm.client.chat:run", "Talk with the model in the terminal."
+    ),
+    Command(
+        "serve",
+        ServeConfig,
+        "seshu_swarm.client.gateway.serve:run",
+        "Serve the model as an HTTP API that OpenAI's clients speak.",
     ),
     Command(
         "status", StatusConfig, "seshu_swarm.client.status:run", "Show who hosts which blocks."

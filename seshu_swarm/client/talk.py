@@ -1,0 +1,128 @@
+"""A conversation in one session: each turn steps only what is new, however long the talk is.
+
+What was chosen last and is not yet in the peers' state is **pending**: it goes in front of the next
+question. Knows no terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import torch
+
+from seshu_swarm.client.config import ChatConfig
+from seshu_swarm.client.remote import RemoteModel
+from seshu_swarm.client.sampling import Sampler
+from seshu_swarm.client.session import RemoteSession
+from seshu_swarm.client.turns import question_ids
+from seshu_swarm.data.tokeniser import ByteTokeniser, StreamDecoder
+from seshu_swarm.errors import PeerError
+
+
+class Talk:
+    """Questions and answers; `interrupt` ends the present answer after its next byte."""
+
+    def __init__(self, model: RemoteModel, settings: ChatConfig) -> None:
+        self._model, self._settings = model, settings
+        self._choose = Sampler(settings.temperature, settings.seed)
+        self._tokeniser = ByteTokeniser()
+        self._session = self._new_session()
+        self._pending: list[int] = []
+        # Every id so far, to begin again from when all peers of a block are lost; None: unknown,
+        # because the state came from a file.
+        self._history: list[int] | None = []
+        self._is_interrupted = False
+        self.num_tokens = 0  # of the last answer
+
+    @property
+    def recoveries(self) -> list[str]:
+        """Peers that were replaced in this session."""
+        return self._session.recoveries
+
+    @property
+    def position(self) -> int:
+        """Tokens that the peers' states have absorbed."""
+        return self._session.position
+
+    def interrupt(self) -> None:
+        self._is_interrupted = True
+
+    async def answer(self, question: str) -> AsyncIterator[str]:
+        """Text of the answer, as its characters are complete. Raises PeerError and DataError.
+
+        After a PeerError the talk stands where it stood before the question, in a new session.
+        """
+        self._is_interrupted = False
+        ids, tokens, decoder = self._ids_of(question), list[int](), StreamDecoder()
+        is_cut = False
+        try:
+            async for token in self._generated(ids):
+                tokens.append(token)
+                if text := decoder.push([token]):
+                    yield text
+                is_cut = self._is_interrupted or len(tokens) == self._settings.max_new_tokens
+                if is_cut:
+                    break
+        except PeerError:
+            await self._begin_again()
+            raise
+        self._note(ids, tokens, is_cut)
+        if rest := decoder.finish():
+            yield rest
+
+    def _ids_of(self, question: str) -> list[int]:
+        is_first = not self._pending and not self._session.position
+        system = self._settings.system if is_first else ""
+        ids = [*self._pending, *question_ids(self._tokeniser, question, system)]
+        return ids or [self._tokeniser.eos_id]
+
+    def _generated(self, ids: list[int]) -> AsyncIterator[int]:
+        settings = self._settings
+        return self._model.generate(
+            self._session,
+            ids,
+            choose=self._choose,
+            max_new_tokens=settings.max_new_tokens,
+            stop_ids=set() if settings.ignore_end else {self._tokeniser.eos_id},
+        )
+
+    def _note(self, ids: list[int], tokens: list[int], is_cut: bool) -> None:
+        """Where the answer ended: only the model's own end follows tokens that are all absorbed."""
+        eos_id, self.num_tokens = self._tokeniser.eos_id, len(tokens)
+        new_ids = [*ids[len(self._pending) :], *tokens, eos_id]
+        self._pending = [*tokens[-1:], eos_id] if is_cut else [eos_id]
+        if self._history is not None:
+            self._history += new_ids
+
+    async def reset(self) -> None:
+        """Forget everything: a new session."""
+        await self._session.close()
+        self._session = self._new_session()
+        self._pending, self._history = [], []
+
+    async def save(self, path: Path) -> None:
+        """Write the peers' states into a file. Raises UsageError before the first question."""
+        if self._pending:
+            await self._session.step(self._model.embed(torch.tensor([self._pending])))
+            self._pending = []
+        await self._session.save(path)
+
+    async def load(self, path: Path) -> None:
+        """Go on from a file, with what the peers read there. Raises UsageError, PackageError."""
+        session = await self._model.load_session(path, self._settings.step_seconds)
+        await self._session.close()
+        self._session, self._pending, self._history = session, [], None
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _begin_again(self) -> None:
+        """A new session, which will read the talk so far with the next question."""
+        await self._session.close()
+        self._session = self._new_session()
+        self._pending = list(self._history or ())
+        self._history = list(self._pending)
+
+    def _new_session(self) -> RemoteSession:
+        return self._model.session(self._settings.step_seconds)
