@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import re
 import tomllib
 import types
 import typing
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 from seshu_swarm.errors import UsageError
 
 Config = TypeVar("Config")
+ANNOUNCED = re.compile(r"/(ip4|ip6|dns4|dns6)/[\w.:-]{1,253}/tcp/[1-9]\d{0,4}")
 
 
 def setting(default: Any, sentence: str) -> Any:
@@ -210,11 +212,19 @@ class NetworkConfig(OutputConfig):
         "0.0.0.0", "Address to listen on; 127.0.0.1 keeps the peer on this machine."
     )
     port: int = setting(0, "TCP port to listen on; 0: a free one.")
+    announce: str | None = setting(
+        None, "Multiaddr that others dial, such as /ip4/A.B.C.D/tcp/PORT; unset: where it listens."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.port <= 65_535:
             raise UsageError(f"--port {self.port} is not a port", rule="0 to 65535")
+        if self.announce and not ANNOUNCED.fullmatch(self.announce):
+            raise UsageError(
+                f"--announce {self.announce!r} is no address",
+                rule="/ip4/ADDRESS/tcp/PORT or /dns4/NAME/tcp/PORT, with a port from 1 on",
+            )
 
     @property
     def state_path(self) -> Path:

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from hivemind.dht.node import DHTNode
 from hivemind.dht.protocol import ValidationError as PeerTimeError
@@ -57,10 +57,15 @@ class Found(Generic[R]):
 
 @dataclass(frozen=True)
 class Listen:
-    """Where this peer listens: host and port (0: the system's choice)."""
+    """Where this peer listens: host and port (0: the system's choice).
+
+    `announce` is the multiaddr that others dial where that is another one, as behind a router that
+    forwards a port.
+    """
 
     host: str = "0.0.0.0"
     port: int = 0
+    announce: str | None = None
 
     @property
     def multiaddr(self) -> str:
@@ -82,7 +87,7 @@ class Swarm:
     @classmethod
     async def join(
         cls, identity: Identity, *, run_id: str, initial_peers: Iterable[str], listen: Listen
-    ) -> Swarm:
+    ) -> Self:
         """Start the daemon and enter the DHT. Raises JoinError or ResourceError in <= 20 s."""
         peers = [str(peer) for peer in initial_peers]
         check_port(listen)
@@ -209,6 +214,7 @@ async def _start_daemon(identity: Identity, peers: list[str], listen: Listen) ->
         return await P2P.create(
             initial_peers=peers or None,
             host_maddrs=[listen.multiaddr],
+            announce_maddrs=[listen.announce] if listen.announce else None,
             identity_path=str(identity.path),
             check_if_identity_free=False,
             startup_timeout=DAEMON_START_SECONDS,

@@ -64,7 +64,7 @@ async def join(settings: JoinConfig) -> Joined:
     state_dir = settings.state_path
     me = identity.load_or_create(state_dir)
     peers = list(dict.fromkeys([*wanted.peers, *remembered(state_dir, wanted.run_id)]))
-    listen = Listen(settings.host, settings.port)
+    listen = Listen(settings.host, settings.port, settings.announce)
     swarm = await Swarm.join(me, run_id=wanted.run_id, initial_peers=peers, listen=listen)
     try:
         found = await swarm.run_record(wanted)

@@ -2,14 +2,28 @@
 
     config   settings of the command       run      one bench and its report
     outcome  what a bench returns          engine   speed and memory of the engine
+    swarm    a whole swarm on loopback     links    links like home, in user space
 
 Nothing is imported until a bench is run.
 """
 
-# Name → (MODULE:FUNCTION, what it measures). The function returns an `outcome.Outcome`.
+# Name → (MODULE:FUNCTION, what it measures). The function takes the BenchConfig and returns an
+# `outcome.Outcome`.
 BENCHES: dict[str, tuple[str, str]] = {
     "engine": (
-        "seshu_swarm.bench.engine.bench:run",
+        "seshu_swarm.bench.engine.bench:run_bench",
         "Speed and memory of the engine against limits of the machine, others and a Transformer.",
+    ),
+    "hops": (
+        "seshu_swarm.bench.swarm.hops:run",
+        "What a hop adds to a token, beyond computing it, and bytes on the wire.",
+    ),
+    "sessions": (
+        "seshu_swarm.bench.swarm.sessions:run",
+        "Eight sessions against one; memory of a peer at rest; time until it is ready.",
+    ),
+    "failover": (
+        "seshu_swarm.bench.swarm.failover:run",
+        "What a session waits when its peers are killed or fall silent; requests under churn.",
     ),
 }

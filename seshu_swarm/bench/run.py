@@ -24,7 +24,7 @@ def run(settings: BenchConfig) -> int:
             way_out=f"one of: {', '.join(BENCHES)}",
         )
     module, _, function = BENCHES[settings.name][0].partition(":")
-    outcome: Outcome = getattr(importlib.import_module(module), function)()
+    outcome: Outcome = getattr(importlib.import_module(module), function)(settings)
     lines = [f"{name}: {value:.4g}" for name, value in outcome.results.items()]
     log.event("bench", "\n".join(lines), **outcome.results)
     if settings.report:

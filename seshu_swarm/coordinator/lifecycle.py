@@ -63,7 +63,7 @@ async def coordinate(settings: RunConfig, folder: RunFolder, ledger: Ledger, sto
 
 async def _enter(me: Identity, run_id: str, settings: RunConfig, folder: RunFolder) -> Swarm:
     """Back into the swarm through peers known from before, or as its first peer."""
-    listen = Listen(settings.host, settings.port)
+    listen = Listen(settings.host, settings.port, settings.announce)
     known = joining.remembered(folder.path, run_id)
     if known:
         try:

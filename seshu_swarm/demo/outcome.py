@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm.demo.children import Event
+from seshu_swarm.children import Event
 from seshu_swarm.demo.config import DemoConfig
 from seshu_swarm.demo.generation import Generation
 from seshu_swarm.demo.story import Told

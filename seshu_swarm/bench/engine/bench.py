@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from seshu_swarm import log
+from seshu_swarm.bench.config import LOOPBACK, BenchConfig
 from seshu_swarm.bench.engine import tables
 from seshu_swarm.bench.engine.book import Book
 from seshu_swarm.bench.engine.engines import our_names
@@ -16,7 +17,15 @@ from seshu_swarm.bench.engine.items import Item, all_items
 from seshu_swarm.bench.engine.results import results_of
 from seshu_swarm.bench.engine.sizes import Sizes
 from seshu_swarm.bench.outcome import Outcome
+from seshu_swarm.errors import UsageError
 from seshu_swarm.progress import Bar
+
+
+def run_bench(settings: BenchConfig) -> Outcome:
+    """Raises UsageError where links were asked for: the engine has none."""
+    if settings.links != LOOPBACK:
+        raise UsageError(f"--links {settings.links} for the engine", rule="it talks to nobody")
+    return run()
 
 
 def run(sizes: Sizes | None = None, *, threads: int | None = None) -> Outcome:

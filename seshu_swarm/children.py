@@ -1,7 +1,7 @@
-"""The demo's processes: started as a person would, heard by their events, ended by their ids.
+"""Roles as child processes: started as a person would, heard by their events, ended by their ids.
 
-Each child is a session of its own, so that ending it ends its p2p daemon too. What it says on
-standard error lies in the demo's folder, one log a child.
+Each child is a session of its own, so that ending it, or pausing it, meets its p2p daemon too. What
+it says on standard error lies in a folder of logs, one a child.
 """
 
 from __future__ import annotations
@@ -88,16 +88,27 @@ class Child:
 
     def kill(self) -> None:
         """End the child and everything it started, at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
 
     def terminate(self) -> None:
+        """Ask the role alone to end, as its owner would: it still needs its daemon to say goodbye."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.terminate()
+
+    def pause(self) -> None:
+        """It falls silent with everything it started, and its connections stay open."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
 
 class Children:
-    """All processes of the demo."""
+    """All processes of one story; whoever starts them calls `end`."""
 
     def __init__(self, logs: Path, on_event: OnEvent) -> None:
         self._logs, self._on_event = logs, on_event
@@ -128,8 +139,13 @@ class Children:
         running = [child for child in self._all if child.process.returncode is None]
         for child in running:
             child.terminate()
-        with contextlib.suppress(TimeoutError):
+            child.resume()  # a paused one cannot end
+        try:
             async with asyncio.timeout(END_SECONDS):
                 await asyncio.gather(*(child.process.wait() for child in running))
-        for child in self._all:
-            child.kill()
+        except TimeoutError:
+            pass
+        finally:
+            # Also when this very wait is cancelled: a second Ctrl-C leaves nothing behind.
+            for child in self._all:
+                child.kill()

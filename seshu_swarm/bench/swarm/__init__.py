@@ -1,0 +1,17 @@
+"""Benches of a whole swarm: real processes on loopback, one torch thread each, one client here.
+
+The benches:
+
+    hops      what a hop adds to a token            sessions  eight sessions against one; a peer at rest
+    failover  what the loss of a peer costs         churn     requests while peers come and go
+    drains    peers that leave under live sessions
+    calm      links like home without any fault
+
+What they stand on:
+
+    playing   one loop for a bench: progress, its end, a swarm that ends with it
+    village   coordinator, hosts and proxies as processes
+    model     a random model whose text wanders     user      the client in this process, metered
+    talk      one session, token by token           summary   quantiles and counts (pure)
+    memory    what a process and its daemon hold    tables    what people see
+"""

@@ -1,0 +1,229 @@
+"""`bench failover`: what a session waits when the peers that serve it are killed or fall silent.
+
+Three spans, two hosts each, float32 on the wire. Every fault meets a fresh session at a set position;
+first, middle and last span are struck in turn, half of the times between tokens and half within one.
+A stall is the time from the fault until the next token, or the wait for the one after it if that is
+longer (the next may have been past the struck peer already), less a normal token. A killed host comes back as the same peer before the
+next fault. Tokens are compared with those of the whole model in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from random import Random
+
+from seshu_swarm.bench.config import HOME, BenchConfig
+from seshu_swarm.bench.outcome import Outcome
+from seshu_swarm.bench.swarm import calm, churn, drains, tables
+from seshu_swarm.bench.swarm.model import RandomModel, prompt
+from seshu_swarm.bench.swarm.playing import Stage, play
+from seshu_swarm.bench.swarm.summary import Times, quantile
+from seshu_swarm.bench.swarm.talk import Talk, Token
+from seshu_swarm.bench.swarm.user import User
+from seshu_swarm.bench.swarm.village import Host, Village
+from seshu_swarm.reports import Result
+
+D_MODEL, NUM_BLOCKS = 128, 6
+SPANS = ("0:2", "2:4", "4:6")
+REPLICAS = 2
+# Tokens before a fault, from which a normal one is known, and after it.
+BEFORE_TOKENS, AFTER_TOKENS = 24, 32
+
+
+class Fault(StrEnum):
+    KILL = "kill"
+    SILENCE = "silence"
+    TWO = "two neighbours"
+
+
+Plan = Sequence[tuple[Fault, int]]
+
+
+@dataclass(frozen=True)
+class StallRow:
+    """One fault. `hops`: which places of the chain were struck."""
+
+    fault: str
+    position: int
+    hops: str
+    normal_ms: float
+    stall_ms: float
+    failovers: int
+    identical: bool
+
+
+def run(settings: BenchConfig) -> Outcome:
+    """Raises SeshuError, KeyboardInterrupt."""
+    return play(settings, measure, num_steps=_num_faults(settings) + 3)
+
+
+def _num_faults(settings: BenchConfig) -> int:
+    return sum(settings.kills for _ in _plan(settings))
+
+
+def _plan(settings: BenchConfig) -> Plan:
+    """Kills at every position; silence and the loss of two at the first."""
+    first = settings.positions[0]
+    kills = [(Fault.KILL, position) for position in settings.positions]
+    return [*kills, (Fault.SILENCE, first), (Fault.TWO, first)]
+
+
+async def measure(
+    stage: Stage, spans: tuple[str, ...] = SPANS, plan: Plan | None = None
+) -> Outcome:
+    """`plan`: which faults at which positions; by default as the settings say."""
+    settings = stage.settings
+    model = stage.model(d_model=D_MODEL, num_blocks=NUM_BLOCKS)
+    rows: list[StallRow] = []
+    results: dict[str, Result] = {}
+    async with stage.village(model, spans * REPLICAS) as (village, user):
+        for fault, position in _plan(settings) if plan is None else plan:
+            rows += await _strike_all(stage, Strikes(village, user, model), fault, position)
+        if settings.churn_seconds > 0:
+            stage.step("requests under churn")
+            results |= await churn.measure(settings, village, user, model)
+        if settings.drains > 0:
+            stage.step("drains under live sessions")
+            results |= await drains.measure(settings, village, user, model)
+        if settings.links == HOME:
+            stage.step("no fault at all")
+            results |= await calm.measure(settings, user)
+    shown = summed_up(rows)
+    tables.show("what a session waits when its peers fail", shown)
+    return Outcome(results_of(rows) | results, [*(asdict(row) for row in rows), *shown])
+
+
+@dataclass(frozen=True)
+class Strikes:
+    """Where faults happen."""
+
+    village: Village
+    user: User
+    model: RandomModel
+
+
+async def _strike_all(
+    stage: Stage, strikes: Strikes, fault: Fault, position: int
+) -> list[StallRow]:
+    seed = stage.settings.seed + position
+    ids = prompt(position - BEFORE_TOKENS, seed)
+    wanted = 1 + BEFORE_TOKENS + AFTER_TOKENS
+    expected = await asyncio.to_thread(strikes.model.continuation, ids, wanted)
+    rng, rows = Random(seed), []
+    for number in range(stage.settings.kills):
+        stage.step(f"{fault} at {position}, {number + 1} of {stage.settings.kills}")
+        hops = struck_hops(fault, number, len(strikes.village.hosts) // REPLICAS)
+        talk = strikes.user.talk()
+        stalls, struck = await _strike(strikes, talk, ids, hops, fault=fault, rng=rng)
+        rows.append(
+            StallRow(
+                fault.value,
+                position,
+                ",".join(map(str, hops)),
+                *stalls,
+                talk.num_failovers,
+                talk.ids == expected,
+            )
+        )
+        await talk.close()
+        await _bring_back(strikes.user, struck, fault)
+    return rows
+
+
+def struck_hops(fault: Fault, number: int, num_hops: int) -> list[int]:
+    """First, middle and last place in turn; of neighbours the first two, then the next two."""
+    if fault is Fault.TWO:
+        first = number % (num_hops - 1)
+        return [first, first + 1]
+    return [number % num_hops]
+
+
+async def _strike(
+    strikes: Strikes, talk: Talk, ids: list[int], hops: Sequence[int], *, fault: Fault, rng: Random
+) -> tuple[tuple[float, float], list[Host]]:
+    """Milliseconds of a normal token and of the stall; and who was struck."""
+    await talk.read(ids)
+    normal = quantile([t.seconds for t in await talk.go_on(BEFORE_TOKENS)], 0.5)
+    hosts = [strikes.village.host_of(talk.peers[hop]) for hop in hops]
+    struck_at = asyncio.get_running_loop().create_future()
+    # Half of the faults come before the step leaves, half on its way.
+    delay = normal * rng.random() if rng.random() < 0.5 else 0.0
+    fall = asyncio.create_task(_fall(hosts, fault, delay, struck_at))
+    if delay == 0.0:
+        await fall
+    tokens = await talk.go_on(AFTER_TOKENS)
+    await fall
+    return (1e3 * normal, 1e3 * _stall(struck_at.result(), tokens, normal)), hosts
+
+
+async def _fall(
+    hosts: Sequence[Host], fault: Fault, delay: float, struck_at: asyncio.Future[float]
+) -> None:
+    if delay:
+        await asyncio.sleep(delay)
+    struck_at.set_result(time.perf_counter())
+    for host in hosts:
+        if fault is Fault.SILENCE:
+            host.child.pause()
+        else:
+            host.child.kill()
+
+
+def _stall(struck_at: float, tokens: Sequence[Token], normal: float) -> float:
+    """Seconds beyond a normal token; 0 where nothing was felt."""
+    after = [token for token in tokens if token.arrived > struck_at][:2]
+    waits = [token.arrived - max(struck_at, token.began) for token in after]
+    return max(0.0, after[0].arrived - struck_at - normal, *(wait - normal for wait in waits))
+
+
+async def _bring_back(user: User, hosts: Sequence[Host], fault: Fault) -> None:
+    """The next fault meets a whole swarm. A silent host wakes with the old session, and goes on."""
+    if fault is Fault.SILENCE:
+        for host in hosts:
+            host.child.resume()
+    else:
+        await asyncio.gather(*(host.start() for host in hosts))
+    await asyncio.gather(*(user.reach(host.peer_id) for host in hosts))
+
+
+def summed_up(rows: Sequence[StallRow]) -> list[dict[str, Result | str | int]]:
+    """A line for each fault and position."""
+    lines: list[dict[str, Result | str | int]] = []
+    for fault, position in dict.fromkeys((row.fault, row.position) for row in rows):
+        of = [row for row in rows if (row.fault, row.position) == (fault, position)]
+        times = Times.of([row.stall_ms / 1e3 for row in of])
+        lines.append(
+            {
+                "fault": fault,
+                "position": position,
+                "times": len(of),
+                "normal_token_ms": quantile([row.normal_ms for row in of], 0.5),
+                "stall_ms_p50": times.p50_ms,
+                "stall_ms_p99": times.p99_ms,
+                "tokens_identical": all(row.identical for row in of),
+            }
+        )
+    return lines
+
+
+def results_of(rows: Sequence[StallRow]) -> dict[str, Result]:
+    """`stall_ms_*` are of all single kills; `stall_32768_vs_256` only where both were measured."""
+    kills = [row for row in rows if row.fault == Fault.KILL]
+    times = Times.of([row.stall_ms / 1e3 for row in kills])
+    results: dict[str, Result] = {"stall_ms_p50": times.p50_ms, "stall_ms_p99": times.p99_ms}
+    for fault, name in ((Fault.SILENCE, "stall_silent"), (Fault.TWO, "stall_two_neighbours")):
+        of = Times.of([row.stall_ms / 1e3 for row in rows if row.fault == fault])
+        results |= {f"{name}_ms_p50": of.p50_ms, f"{name}_ms_p99": of.p99_ms}
+    at = {row.position: _median_at(kills, row.position) for row in kills}
+    results |= {f"stall_ms_p50_{position}": ms for position, ms in at.items()}
+    if {256, 32_768} <= set(at):
+        results["stall_32768_vs_256"] = at[32_768] / at[256]
+    return results | {"tokens_identical": all(row.identical for row in rows)}
+
+
+def _median_at(rows: Sequence[StallRow], position: int) -> float:
+    return quantile([row.stall_ms for row in rows if row.position == position], 0.5)

@@ -1,0 +1,87 @@
+"""The client of a bench, in this process: a joined peer whose streams can be counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from seshu_swarm import identity, link
+from seshu_swarm.bench.swarm.model import RandomModel
+from seshu_swarm.bench.swarm.talk import Talk
+from seshu_swarm.bench.swarm.village import Village
+from seshu_swarm.channel import Channel
+from seshu_swarm.client.remote import RemoteModel
+from seshu_swarm.dht import DIAL_SECONDS, Swarm
+from seshu_swarm.errors import DeadlineError, PeerError
+from seshu_swarm.joining import Joined
+from seshu_swarm.protocol import SESSIONS
+
+REACH_SECONDS = 60.0
+PAUSE_SECONDS = 0.2
+
+
+class MeteredSwarm(Swarm):
+    """Remembers the streams it opened."""
+
+    opened: Sequence[Channel] = ()
+
+    async def open(self, peer_id: str, name: str, *, seconds: float = DIAL_SECONDS) -> Channel:
+        stream = await super().open(peer_id, name, seconds=seconds)
+        self.opened = (*self.opened, stream)
+        return stream
+
+
+class User:
+    """Made by `enter`; ended by `leave`."""
+
+    def __init__(self, swarm: MeteredSwarm, remote: RemoteModel, model: RandomModel) -> None:
+        self._swarm, self._remote, self._model = swarm, remote, model
+
+    @classmethod
+    async def enter(cls, village: Village, model: RandomModel) -> User:
+        """Join the village's run. Raises JoinError, ResourceError, PeerError."""
+        wanted = link.parse(village.link)
+        swarm = await MeteredSwarm.join(
+            identity.load_or_create(village.user_folder),
+            run_id=wanted.run_id,
+            initial_peers=wanted.peers,
+            listen=village.user_listen,
+        )
+        try:
+            found = await swarm.run_record(wanted)
+            joined = Joined(swarm, wanted, found, village.user_folder)
+            return cls(swarm, await RemoteModel.connect(joined), model)
+        except BaseException:
+            await swarm.leave()
+            raise
+
+    async def leave(self) -> None:
+        await self._swarm.leave()
+
+    def talk(self, *, wire_type: str = "float32") -> Talk:
+        """A new session."""
+        return Talk(self._remote.session(wire_type=wire_type), self._model.whole.ends)
+
+    def sent_bytes(self) -> dict[int, int]:
+        """Bytes of frames written into each stream so far, by the stream's number."""
+        return {number: stream.sent_bytes for number, stream in enumerate(self._swarm.opened)}
+
+    async def reach(self, peer_id: str) -> None:
+        """Until the peer answers a dial: after a failed one libp2p waits for a while."""
+        try:
+            async with asyncio.timeout(REACH_SECONDS):
+                while not await self._answers(peer_id):
+                    await asyncio.sleep(PAUSE_SECONDS)
+        except TimeoutError:
+            raise DeadlineError(
+                f"peer …{peer_id[-6:]} came back but could not be dialled in {REACH_SECONDS:g} s",
+                way_out="look into its log",
+            ) from None
+
+    async def _answers(self, peer_id: str) -> bool:
+        try:
+            stream = await Swarm.open(self._swarm, peer_id, SESSIONS)
+        except PeerError:
+            return False
+        stream.close()
+        return True
