@@ -83,6 +83,10 @@ class Channel:
     def close(self) -> None:
         self._writer.close()
 
+    def abort(self) -> None:
+        """Close without sending what waits, as for a side that does not read."""
+        self._writer.transport.abort()
+
     async def _write(self, kind: FrameKind, body: Any) -> None:
         await self.write(frames.encode(kind, body))
 

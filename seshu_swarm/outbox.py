@@ -38,8 +38,15 @@ class Outbox:
         self._waiting_bytes += len(data)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             self.close()
+            self.stream.abort()
             raise PeerLostError(f"{self.stream} does not read: {self._waiting_bytes} bytes wait")
         (self._bulk if is_bulk else self._urgent).append(data)
+        self._wake.set()
+
+    def end(self) -> None:
+        """The final frame, behind all that waits."""
+        self._bulk.append(frames.encode(FrameKind.FINAL, None))
+        self._waiting_bytes += len(self._bulk[-1])
         self._wake.set()
 
     async def run(self) -> None:

@@ -59,7 +59,7 @@ class EdgePiece(Message):
     epoch: Count
     position: Count
     hidden: dict[str, Any]
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class EdgeAttach(Message):
@@ -124,11 +124,14 @@ class SnapshotChunk(Message):
 
 
 class Notice(Message):
-    """What a client should know of a part: that its peer leaves, or that the next one is out of reach."""
+    """What a client should know of a part: that its peer leaves, or cannot reach one beside it."""
 
     type: Literal["notice"] = "notice"
     name: Annotated[
-        str, StringConstraints(pattern=r"^(DRAINING|NEXT_UNREACHABLE|REVISION_RETIRED)$")
+        str,
+        StringConstraints(
+            pattern=r"^(DRAINING|NEXT_UNREACHABLE|BEFORE_UNREACHABLE|REVISION_RETIRED)$"
+        ),
     ]
 
 

@@ -18,7 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.torch.jit.script. is dep:DeprecationWarning")
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:hivemind.*")
     # Its daemon client forgets the control connection of a dial that failed.
-    config.addinivalue_line("filterwarnings", "ignore:unclosed <StreamWriter:ResourceWarning")
+    forgotten = ("<StreamWriter", "transport <_Sel", "<socket.*raddr=/tmp/hivemind-p2pd")
+    for what in forgotten:
+        config.addinivalue_line("filterwarnings", f"ignore:unclosed {what}:ResourceWarning")
 
 
 @dataclass(frozen=True)

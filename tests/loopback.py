@@ -7,6 +7,7 @@ The loop turns only inside `run`; whatever was begun before goes on there.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -85,6 +86,8 @@ class Loopback:
             self.run(attacker.leave())
         self.loop.run_until_complete(_cancel_the_rest())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        gc.collect()  # what hivemind forgot to close is closed while its loop is there
+        self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
         end_children()
 

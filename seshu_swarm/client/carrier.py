@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from seshu_swarm import edges
 from seshu_swarm.client.links import Heard, PartLink
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PackageError, PeerError, ProtocolError
 from seshu_swarm.mamba.shape import MambaShape
-from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.mamba.state import MAX_HEADER_BYTES, RecurrentState
 from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
 from seshu_swarm.protocol import Message
 from seshu_swarm.session_messages import Notice, OpenPart, Pong, ReroutePart, TrimPart
@@ -63,7 +64,9 @@ class Carrier:
         self._links: dict[str, PartLink] = {}
         self._opening: dict[str, list[Message]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        self._heard = Heard(self._on_message, self._on_snapshot, self._on_end)
+        whole = RecurrentState.zeros(terms.shape, conversation.span)
+        most_bytes = whole.num_bytes + MAX_HEADER_BYTES
+        self._heard = Heard(self._on_message, self._on_snapshot, self._on_end, most_bytes)
 
     @property
     def sent_bytes(self) -> int:
@@ -154,12 +157,21 @@ class Carrier:
         if isinstance(message, Pong):
             self.news.pongs[address] = (time.monotonic(), message)
         elif isinstance(message, Notice):
-            leaves = message.name != "NEXT_UNREACHABLE"
-            (self.news.leaving if leaves else self.news.cannot_reach_next).add(address)
+            self._on_notice(address, message.name)
             self.troubled.set()
         else:
             self._on_edge(address, message)
         self.changed.set()
+
+    def _on_notice(self, address: str, name: str) -> None:
+        peers = self._conversation.peers
+        if name == "NEXT_UNREACHABLE":
+            self.news.cannot_reach_next.add(address)
+        elif name == "BEFORE_UNREACHABLE":
+            before = [one for one, other in pairwise(peers) if other == address]
+            self.news.cannot_reach_next.update(before)
+        else:
+            self.news.leaving.add(address)
 
     def _on_edge(self, address: str, message: Message) -> None:
         try:

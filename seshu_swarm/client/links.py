@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from seshu_swarm import running
 from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
-from seshu_swarm.errors import PeerError, PeerLostError
+from seshu_swarm.errors import PeerError, PeerLostError, ProtocolError
 from seshu_swarm.outbox import Outbox
 from seshu_swarm.protocol import CHUNK_BYTES, SESSIONS, Chunk, Message
 from seshu_swarm.session_messages import FROM_PART, OpenPart, PartOpened, SnapshotChunk
@@ -19,15 +19,18 @@ logger = logging.getLogger(__name__)
 
 OPEN_SECONDS = 10.0
 FOREVER_SECONDS = 10_000_000.0
+FINISH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a link calls: with every message, with every whole snapshot, and with its end."""
+    """What a link calls: with every message, with every whole snapshot, and with its end. No state has
+    more than `most_state_bytes`."""
 
     message: Callable[[str, Message], None]
     snapshot: Callable[[str, int, bytes], None]
     end: Callable[[str, PeerError], None]
+    most_state_bytes: int
 
 
 class PartLink:
@@ -68,7 +71,7 @@ class PartLink:
             self._heard.end(self.address, error)
 
     async def _run(self) -> None:
-        """Until the stream ends; `finish` and `drop` cancel this, and end the stream themselves."""
+        """Until the stream ends; `drop` cancels this, and ends the stream itself."""
         try:
             await running.first_to_end(self._listen(), self._outbox.run())
             error: PeerError = PeerLostError(f"{self._stream} ended the session")
@@ -87,24 +90,31 @@ class PartLink:
                 self._heard.message(self.address, message)
 
     def _collect(self, chunk: SnapshotChunk) -> None:
-        """Chunks of one snapshot follow one another; a new one begins at offset 0."""
+        """Chunks of one snapshot follow one another; a new one begins at offset 0.
+
+        Raises ProtocolError for more bytes than were announced, or than a state can have.
+        """
         if chunk.offset == 0:
             self._snapshot = bytearray()
         if chunk.offset != len(self._snapshot):
             return
         self._snapshot += chunk.data
+        if not len(self._snapshot) <= chunk.total <= self._heard.most_state_bytes:
+            raise ProtocolError(
+                f"a snapshot of {chunk.total} bytes", rule=f"<= {self._heard.most_state_bytes}"
+            )
         if len(self._snapshot) == chunk.total:
             self._heard.snapshot(self.address, chunk.position, bytes(self._snapshot))
 
     async def finish(self) -> None:
         """End the session at this peer; a failure does not matter any more."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self._outbox.end()
         try:
-            async with asyncio.timeout(1.0):
-                await self._stream.finish()
-        except (PeerError, TimeoutError):
-            logger.debug("%s was gone before the end", self._stream)
+            # Whoever closes a stream that still brings answers resets it, and the last frame is lost.
+            async with asyncio.timeout(FINISH_SECONDS):
+                await self._task
+        except TimeoutError:
+            logger.debug("%s did not end the session in time", self._stream)
         self._stream.close()
 
     def drop(self) -> None:

@@ -45,6 +45,8 @@ class Mender:
         self.recoveries: list[str] = []
         self._conversation, self._carrier, self._find = conversation, carrier, find
         self._banned: dict[str, float] = {}
+        self._forgiven: dict[str, float] = {}
+        self._stuck_at, self._num_stuck = -1, 0
         self._known: list[Offer] = []
         self._known_at = -FRESH_SECONDS
         self._looking: asyncio.Task[None] | None = None
@@ -70,7 +72,7 @@ class Mender:
 
     def has_another(self, leg: Leg[Hidden]) -> bool:
         """Whether its blocks could go on elsewhere, as far as is known."""
-        without = {*self._banned, edges.split(leg.peer)[0]}
+        without = {*self._banned_now(), edges.split(leg.peer)[0]}
         try:
             return bool(choose_chain(self._known, leg.span, without))
         except PeerLostError:
@@ -107,7 +109,8 @@ class Mender:
         index = next(
             (i for i, leg in enumerate(self._conversation.legs) if leg.peer == address), -1
         )
-        if 0 <= index < len(self._conversation.legs) - 1:
+        following = self._conversation.legs[index + 1 : index + 2]
+        if index >= 0 and following and following[0].feed is None:
             logger.info("carrying what peer …%s cannot push", _short(address))
             await self._carrier.say(self._conversation.carry(index + 1))
 
@@ -118,17 +121,22 @@ class Mender:
         where = f"blocks {leg.span}" if leg else "a part"
         self.recoveries.append(f"{where} lost at token {self._conversation.received}: {error}")
         logger.info("replacing peer …%s: %s", peer[-6:], error)
-        if len(self.recoveries) > MAX_RECOVERIES:
+        if self._conversation.received > self._stuck_at:
+            self._stuck_at, self._num_stuck = self._conversation.received, 0
+        self._num_stuck += 1
+        if self._num_stuck > MAX_RECOVERIES:
             raise PeerLostError(f"gave up after {MAX_RECOVERIES} replacements", rule=str(error))
 
     async def ask_snapshots(self, addresses: Collection[str]) -> None:
         """The states of these parts as they are now, as far as they answer in time."""
-        snapshots = self._carrier.news.snapshots
+        snapshots, position = self._carrier.news.snapshots, self._conversation.received
         for address in addresses:
-            snapshots.pop(address, None)
             self._carrier.put(address, AskSnapshot())
         deadline = time.monotonic() + HAND_OVER_SECONDS
-        while not all(a in snapshots or a in self._carrier.news.gone for a in addresses):
+        # An older snapshot may still be on its way.
+        while any(
+            snapshots.get(a, -1) < position and a not in self._carrier.news.gone for a in addresses
+        ):
             if not await self._carrier.wait(max(0.0, deadline - time.monotonic())):
                 return
 
@@ -136,17 +144,28 @@ class Mender:
         """A chain over these blocks, waiting a little for peers that come. Raises PeerLostError."""
         deadline, known = time.monotonic() + FIND_SECONDS, self._known
         while True:
-            banned = {p for p, until in self._banned.items() if until > time.monotonic()}
             try:
-                hops = choose_chain(known or await self._find(), span, banned)
+                hops = choose_chain(known or await self._find(), span, self._banned_now())
             except PeerLostError:
                 if time.monotonic() > deadline:
                     raise
                 if not known:
+                    self._forgive()
                     await asyncio.sleep(FIND_AGAIN_SECONDS)
                 known = []
                 continue
             return [(edges.address(h.peer_id, secrets.token_bytes(16)), h.span) for h in hops]
+
+    def _banned_now(self) -> set[str]:
+        return {peer for peer, until in self._banned.items() if until > time.monotonic()}
+
+    def _forgive(self) -> None:
+        """Where nobody else is, a peer that was lost is tried again: perhaps only its stream broke."""
+        now = time.monotonic()
+        for peer in self._banned_now():
+            if now > self._forgiven.get(peer, 0.0):
+                del self._banned[peer]
+                self._forgiven[peer] = now + BAN_SECONDS
 
 
 def _short(address: str) -> str:

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # Tokens that are under way at once: enough that no part of a chain waits for a long prompt's next piece.
 WINDOW_TOKENS = 4 * MAX_PIECE_TOKENS
+# Links stall for some tenths of a second without being dead.
+LEAST_PING_SECONDS = 0.5
 # A living peer may take so many times the usual deadline before another one is tried instead.
 SLOW_FACTOR = 4.0
 
@@ -59,7 +61,8 @@ class RemoteSession:
         )
         self._carrier = Carrier(swarm, terms, self._conversation)
         self._mender = Mender(self._conversation, self._carrier, find)
-        self._step_patience, self._ping_patience = Patience(), Patience()
+        self._step_patience = Patience()
+        self._ping_patience = Patience(least_seconds=LEAST_PING_SECONDS)
         self._turn = asyncio.Lock()
         self._minding: asyncio.Task[None] | None = None
         self.compute_seconds: list[float] = []
@@ -90,11 +93,18 @@ class RemoteSession:
         return self._carrier.snapshot_bytes
 
     async def step(self, hidden_BLM: Tensor) -> Tensor:
-        """The residual stream after the last block. Raises PeerError when no chain is left."""
+        """The residual stream after the last block. Raises PeerError when no chain is left, UsageError
+        after a step that was broken off: nobody knows how much of it was absorbed."""
         async with self._turn:
             return await self._step(hidden_BLM)
 
     async def _step(self, hidden_BLM: Tensor) -> Tensor:
+        if self._under_way or self._conversation.outputs:
+            raise UsageError(
+                "an earlier step was broken off",
+                rule="a session goes on only from where a step has ended",
+                way_out="begin a new session",
+            )
         if not self._conversation.legs:
             await self._begin()
         started, before = time.monotonic(), len(self.recoveries)
@@ -103,7 +113,8 @@ class RemoteSession:
             await self._until(lambda: self._under_way < WINDOW_TOKENS)
         await self._until(lambda: self._under_way == 0)
         if hidden_BLM.shape[1] == 1 and len(self.recoveries) == before:
-            self._step_patience.add(time.monotonic() - started)
+            for patience in (self._step_patience, self._ping_patience):
+                patience.add(time.monotonic() - started)
         self._mender.keep_fresh()
         outputs, self._conversation.outputs = self._conversation.outputs, []
         self.compute_seconds = [sum(output.seconds for output in outputs)]

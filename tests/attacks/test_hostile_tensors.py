@@ -33,6 +33,10 @@ def test_the_tensor_that_the_attacks_vary_is_accepted() -> None:
     "change",
     [
         {"dtype": "float64"},
+        {"dtype": "bfloat16"},  # eight bytes too many
+        {"dtype": "bfloat16", "data": b"\x80\x7f" * 4},
+        {"dtype": "bfloat16", "data": b"\xc0\xff" * 4},
+        {"dtype": "bfloat16", "data": b"\0" * 7},
         {"dtype": "object"},
         {"dtype": "|O8"},
         {"dtype": None},
