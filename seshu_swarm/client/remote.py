@@ -84,9 +84,11 @@ class RemoteModel:
         *,
         wire_type: str = "float32",
         snapshot_tokens: int = SNAPSHOT_TOKENS,
+        is_star: bool = False,
     ) -> RemoteSession:
         """A new conversation. `step_seconds`: how long one step may take at one peer; `wire_type`
-        bfloat16 halves the bytes, at three digits of precision."""
+        bfloat16 halves the bytes, at three digits of precision; in a star everything passes through this
+        client, which is slower and kept for comparison."""
         terms = Terms(self.revision, self.shape, snapshot_tokens, wire_type)
         return RemoteSession(self._joined.swarm, terms, find=self.offers, step_seconds=step_seconds)
 

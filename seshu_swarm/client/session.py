@@ -51,8 +51,9 @@ class RemoteSession:
         find: FindOffers,
         step_seconds: float = 10.0,
         resumed: RecurrentState | None = None,
+        is_star: bool = False,
     ) -> None:
-        self._terms, self._step_seconds = terms, step_seconds
+        self._terms, self._step_seconds, self._is_star = terms, step_seconds, is_star
         self._conversation = Conversation[Hidden, BlockState](
             Span(0, terms.shape.num_blocks),
             snapshot_tokens=terms.snapshot_tokens,
@@ -150,7 +151,8 @@ class RemoteSession:
 
     async def _begin(self) -> None:
         chain = await self._mender.places(self._conversation.span)
-        await self._carrier.say(self._conversation.begin(chain))
+        carried = range(len(chain)) if self._is_star else ()
+        await self._carrier.say(self._conversation.begin(chain, carried))
         self._minding = asyncio.create_task(self._mind())
 
     async def _mind(self) -> None:

@@ -37,7 +37,7 @@ def swarm(
     folder = tmp_path_factory.mktemp("swarm")
     command = [sys.executable, "-m", "seshu_swarm.coordinator", "open", "--languages", "hi"]
     command += ["--state-dir", str(folder / "run"), "--base", str(tiny.folder)]
-    command += ["--hold-out-rows", "80"]
+    command += ["--hold-out-rows", "160"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     with Processes(folder) as processes:

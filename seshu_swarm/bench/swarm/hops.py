@@ -25,6 +25,8 @@ D_MODEL = 64
 PROMPT_TOKENS = 64
 WARM_UP_TOKENS = 50
 NAMES = (
+    "token_ms_p50",
+    "star_token_ms_p50",
     "hop_overhead_ms_p50",
     "hop_overhead_ms_p99",
     "wire_bytes_per_token_per_hop",
@@ -35,10 +37,12 @@ NAMES = (
 
 @dataclass(frozen=True)
 class HopRow:
-    """`token_ms` is a whole step; the overhead is one hop's share without computing."""
+    """`token_ms` is a whole step, `star_token_ms` one where all passes through the client; the overhead
+    is one hop's share without computing."""
 
     num_hops: int
     token_ms_p50: float
+    star_token_ms_p50: float
     compute_ms_p50: float
     hop_overhead_ms_p50: float
     hop_overhead_ms_p99: float
@@ -70,10 +74,12 @@ async def _row(stage: Stage, num_hops: int) -> HopRow:
     async with stage.village(model, spans) as (_, user):
         full = await _listen(user, ids, num_tokens, wire_type="float32")
         half = await _listen(user, ids, num_tokens, wire_type="bfloat16")
+        star = await _listen(user, ids, num_tokens, is_star=True)
     overhead = Times.of([(t.seconds - t.compute_seconds) / num_hops for t in full.tokens])
     return HopRow(
         num_hops,
         token_ms_p50=Times.of([t.seconds for t in full.tokens]).p50_ms,
+        star_token_ms_p50=Times.of([t.seconds for t in star.tokens]).p50_ms,
         compute_ms_p50=Times.of([t.compute_seconds for t in full.tokens]).p50_ms,
         hop_overhead_ms_p50=overhead.p50_ms,
         hop_overhead_ms_p99=overhead.p99_ms,
@@ -93,8 +99,15 @@ class Listened:
     snapshot_bytes: int
 
 
-async def _listen(user: User, ids: list[int], num_tokens: int, *, wire_type: str) -> Listened:
-    talk = user.talk(wire_type=wire_type)
+async def _listen(
+    user: User,
+    ids: list[int],
+    num_tokens: int,
+    *,
+    wire_type: str = "float32",
+    is_star: bool = False,
+) -> Listened:
+    talk = user.talk(wire_type=wire_type, is_star=is_star)
     await talk.read(ids)
     await talk.go_on(WARM_UP_TOKENS)
     before, snapshots = user.sent_bytes(), talk.snapshot_bytes

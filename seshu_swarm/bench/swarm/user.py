@@ -58,9 +58,10 @@ class User:
     async def leave(self) -> None:
         await self._swarm.leave()
 
-    def talk(self, *, wire_type: str = "float32") -> Talk:
+    def talk(self, *, wire_type: str = "float32", is_star: bool = False) -> Talk:
         """A new session."""
-        return Talk(self._remote.session(wire_type=wire_type), self._model.whole.ends)
+        session = self._remote.session(wire_type=wire_type, is_star=is_star)
+        return Talk(session, self._model.whole.ends)
 
     def sent_bytes(self) -> dict[int, int]:
         """Bytes of frames written into each stream so far, by the stream's number."""
