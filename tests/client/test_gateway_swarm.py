@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import re
@@ -94,6 +95,7 @@ class Terminal:
             command, stdin=child, stdout=child, stderr=child, start_new_session=True
         )
         os.close(child)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.text = ""
 
     def type(self, text: str) -> None:
@@ -106,7 +108,7 @@ class Terminal:
             left = deadline - time.monotonic()
             readable, _, _ = select.select([self.main], [], [], max(0.0, left))
             assert readable, f"no {text!r} in {seconds:g} s: {self.text}"
-            self.text += os.read(self.main, 4096).decode(errors="replace")
+            self.text += self._decoder.decode(os.read(self.main, 4096))
         self.text = self.text.partition(text)[2]
 
     def interrupt(self) -> None:

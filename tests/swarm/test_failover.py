@@ -27,7 +27,7 @@ def run_folder(tiny: TinyCheckpoint, tmp_path_factory: pytest.TempPathFactory) -
 def open_run(tiny: TinyCheckpoint, folder: Path) -> Path:
     """A run over the tiny model, with a catalogue of the phrasebook's Hindi."""
     command = [sys.executable, "-m", "seshu_swarm.coordinator", "open", "--languages", "hi"]
-    command += ["--state-dir", str(folder), "--base", str(tiny.folder), "--hold-out-rows", "80"]
+    command += ["--state-dir", str(folder), "--base", str(tiny.folder), "--hold-out-rows", "160"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return folder
