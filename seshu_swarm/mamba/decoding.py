@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.block import MambaBlock
 from seshu_swarm.mamba.cache import RecurrentCache
 from seshu_swarm.mamba.kernels.choose import kernels_for
@@ -33,11 +34,12 @@ def step_blocks(
 
     A row's result does not depend on the rest of its batch.
     """
+    _check_states(shape, hidden_BM, conv_KBDP, ssm_KBDN)
     step = kernels_for(hidden_BM).step
     if step is None or not _is_plain(hidden_BM, conv_KBDP, ssm_KBDN):
         return None
     weights = [_weights(block) for block in blocks]
-    if any(block is None for block in weights):
+    if len(weights) != len(conv_KBDP) or any(block is None for block in weights):
         return None
     return step(shape, [w for w in weights if w is not None], hidden_BM, conv_KBDP, ssm_KBDN)
 
@@ -61,6 +63,18 @@ def project(x_BW: Tensor, weight_RW: Tensor) -> Tensor | None:
     """(B, W) times a matrix (R, W) transposed, for the head of one token; None as above."""
     product = kernels_for(x_BW).product
     return product(x_BW, weight_RW) if product and _is_plain(x_BW, weight_RW) else None
+
+
+def _check_states(shape: MambaShape, hidden_BM: Tensor, conv: Tensor, ssm: Tensor) -> None:
+    """The native call goes by the shape and would read past smaller tensors. Raises UsageError."""
+    batch, sizes = len(hidden_BM), (shape.d_inner, shape.d_conv - 1, shape.d_state)
+    expected = (len(conv), batch, sizes[0], sizes[1]), (len(conv), batch, sizes[0], sizes[2])
+    found = tuple(conv.shape), tuple(ssm.shape)
+    if found != expected or hidden_BM.shape[-1] != shape.d_model:
+        raise UsageError(
+            f"states {found} and a residual stream {tuple(hidden_BM.shape)}",
+            rule=f"{expected} and width {shape.d_model}",
+        )
 
 
 def _is_plain(first: Tensor, *others: Tensor) -> bool:

@@ -5,6 +5,7 @@ auto         look what is lacking, and do it     roles       what the swarm lack
 guest        limits of the owner's machine       lending     join, work within them, leave
 host         life of a hosting peer              served      blocks of one revision, loaded
 serving      the streams of sessions             hosted      the parts held here, budgets
+admission    opening a part
 engine       computes what waits, in batches     pushing     streams to other peers
 rebalancing  whether to host other blocks (pure)  moving  when to do it
 donor        life of a donor                     rows        own rows, or the dealt shard

@@ -6,20 +6,24 @@ Every part's memory is known when it is opened, so a full peer says so by name a
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 
 from seshu_swarm.channel import refusal
-from seshu_swarm.errors import RefusalError
+from seshu_swarm.errors import PeerLostError, RefusalError
 from seshu_swarm.outbox import Outbox
-from seshu_swarm.payloads import BlockState, Hidden
+from seshu_swarm.payloads import BlockState, BlockStates, Hidden
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.served import ServedSpan
-from seshu_swarm.protocol import Refusal
-from seshu_swarm.session_messages import OpenPart
+from seshu_swarm.protocol import Message, Refusal
+from seshu_swarm.session_messages import OpenPart, SnapshotChunk
 from seshu_swarm.sessions.part import Part
 from seshu_swarm.spans import Span
 
+logger = logging.getLogger(__name__)
+
 SESSION_SECONDS = 120.0
+SNAPSHOT_BYTES = 32 << 10
 # Tokens that a part keeps beyond its snapshots' distance before its client counts as deaf.
 MAX_KEPT_TOKENS = 8_192
 
@@ -52,6 +56,32 @@ class Hosted:
         """End it: the control stream tells the client why."""
         self.why = error
         self.failed.set()
+
+    async def failure(self) -> None:
+        """Raises what ends the session, when something does."""
+        await self.failed.wait()
+        if self.why is not None:
+            raise self.why
+
+    def tell(self, message: Message, *, is_bulk: bool = False) -> None:
+        """To the client, if its control stream stands."""
+        if self.outbox is None:
+            return
+        try:
+            self.outbox.put(message, is_bulk=is_bulk)
+        except PeerLostError as error:
+            logger.info("%s", error)
+
+    def tell_snapshot(self, position: int) -> None:
+        """The state in chunks, which wait behind everything urgent."""
+        states = self.part.state
+        if not isinstance(states, BlockStates):
+            return
+        data = states.state.to_bytes(revision=self.revision)
+        for offset in range(0, len(data), SNAPSHOT_BYTES):
+            part = data[offset : offset + SNAPSHOT_BYTES]
+            chunk = SnapshotChunk(position=position, offset=offset, total=len(data), data=part)
+            self.tell(chunk, is_bulk=True)
 
 
 class HostedParts:

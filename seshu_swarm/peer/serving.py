@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from seshu_swarm import edges, running
 from seshu_swarm.channel import IDLE_SECONDS, Channel, refusal
 from seshu_swarm.dht import Swarm
-from seshu_swarm.errors import PackageError, PeerLostError, ProtocolError, RefusalError
-from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.errors import PeerLostError, ProtocolError, RefusalError
 from seshu_swarm.outbox import Outbox
-from seshu_swarm.payloads import BlockState, BlockStates, Hidden
+from seshu_swarm.payloads import BlockState, Hidden
+from seshu_swarm.peer.admission import OPEN_SECONDS, opening, read_state
 from seshu_swarm.peer.engine import Engine
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS, Hosted, HostedParts
 from seshu_swarm.peer.pushing import Pushes
 from seshu_swarm.peer.served import ServedSpan
-from seshu_swarm.protocol import Chunk, Message, Refusal
+from seshu_swarm.protocol import Message, Refusal
 from seshu_swarm.session_messages import (
     BETWEEN_PARTS,
     FROM_CLIENT,
@@ -36,17 +36,13 @@ from seshu_swarm.session_messages import (
     Ping,
     Pong,
     ReroutePart,
-    SnapshotChunk,
     TrimPart,
 )
-from seshu_swarm.sessions.messages import CLIENT, At, Attach, Open, Piece, Reroute, Snapshot, To
+from seshu_swarm.sessions.messages import CLIENT, At, Attach, Piece, Reroute, Snapshot, To
 from seshu_swarm.sessions.part import Part
 from seshu_swarm.spans import Span
 
 logger = logging.getLogger(__name__)
-
-OPEN_SECONDS = 30.0
-SNAPSHOT_BYTES = 32 << 10
 
 
 class SpanService:
@@ -93,7 +89,7 @@ class SpanService:
         """Tell the clients of all parts, or of those of a revision; how many there are."""
         told = [h for h in self._parts.all() if revision in (None, h.revision)]
         for hosted in told:
-            _tell(hosted, Notice(name=name))
+            hosted.tell(Notice(name=name))
         return len(told)
 
     async def serve(self, channel: Channel) -> None:
@@ -105,7 +101,7 @@ class SpanService:
         self._deliver(hosted, hosted.part.greet())
         try:
             listening = self._listen(channel, hosted)
-            await running.first_to_end(listening, outbox.run(), _failure(hosted))
+            await running.first_to_end(listening, outbox.run(), hosted.failure())
         except (PeerLostError, asyncio.CancelledError):
             hosted.used_at = time.monotonic()  # its client may come back to it
             raise
@@ -148,13 +144,13 @@ class SpanService:
         span = Span(asked.start, asked.end)
         state_bytes = served.fresh_state(span).num_bytes
         self._parts.admit(asked, state_bytes, time.monotonic())
-        if state := await _read_state(channel, asked, served, span):
+        if state := await read_state(channel, asked, served, span):
             self._parts.admit(asked, state_bytes, time.monotonic())  # others came meanwhile
         hosted = Hosted(
             part_id=asked.part_id,
             client=channel.peer_id,
             served=served,
-            part=Part[Hidden, BlockState](_opening(asked, span, state)),
+            part=Part[Hidden, BlockState](opening(asked, span, state)),
             wire_type=asked.wire_type,
             used_at=time.monotonic(),
         )
@@ -180,7 +176,7 @@ class SpanService:
                 pong = Pong(
                     position=part.position, received=part.received, is_computing=part.is_computing
                 )
-                _tell(hosted, pong)
+                hosted.tell(pong)
                 if message.should_nudge:
                     self._deliver(hosted, part.nudge())
             case AskSnapshot():
@@ -226,7 +222,7 @@ class SpanService:
         """Carry what a machine says to where it goes."""
         for to in sending:
             if isinstance(to.message, Snapshot):
-                _tell_snapshot(hosted, to.message.position)
+                hosted.tell_snapshot(to.message.position)
                 continue
             peer, part_id = edges.split(to.peer)
             if not isinstance(to.message, Piece | Attach | At):
@@ -235,19 +231,19 @@ class SpanService:
                 to.message, to=part_id, sender=hosted.part_id, wire_type=hosted.wire_type
             )
             if to.peer == CLIENT:
-                _tell(hosted, message)
+                hosted.tell(message)
             else:
                 self._pushes.send(peer, message)
         if hosted.owes_snapshot and not hosted.part.is_computing:
             hosted.owes_snapshot = False
-            _tell_snapshot(hosted, hosted.part.position)
+            hosted.tell_snapshot(hosted.part.position)
 
     def _next_lost(self, peer: str) -> None:
         for hosted in self._parts.all():
             if edges.split(hosted.part.next)[0] == peer:
-                _tell(hosted, Notice(name="NEXT_UNREACHABLE"))
+                hosted.tell(Notice(name="NEXT_UNREACHABLE"))
             if edges.split(hosted.part.before)[0] == peer:
-                _tell(hosted, Notice(name="BEFORE_UNREACHABLE"))
+                hosted.tell(Notice(name="BEFORE_UNREACHABLE"))
 
     def _next_again(self, peer: str) -> None:
         for hosted in self._parts.all():
@@ -257,66 +253,3 @@ class SpanService:
     def _close(self, hosted: Hosted) -> None:
         self._parts.close(hosted)
         self.engine.forget(hosted)
-
-
-def _opening(asked: OpenPart, span: Span, state: RecurrentState | None) -> Open[BlockState]:
-    return Open(
-        epoch=asked.epoch,
-        span=span,
-        before=asked.before,
-        next=asked.next,
-        position=asked.position,
-        state=None if state is None else BlockStates(state),
-        snapshot_tokens=asked.snapshot_tokens,
-    )
-
-
-async def _read_state(
-    channel: Channel, asked: OpenPart, served: ServedSpan, span: Span
-) -> RecurrentState | None:
-    """The state that follows an OpenPart. Raises RefusalError for anything but what it says."""
-    if asked.state_bytes == 0:
-        return None
-    data = bytearray()
-    while len(data) < asked.state_bytes:
-        chunk = await channel.receive(Chunk, seconds=OPEN_SECONDS, what="a state")
-        data += chunk.data
-        if not chunk.data or len(data) > asked.state_bytes:
-            raise refusal(Refusal.MALFORMED, f"a state of {asked.state_bytes} bytes was announced")
-    try:
-        state = RecurrentState.from_bytes(
-            bytes(data), shape=served.module.shape, span=span, revision=asked.revision
-        )
-    except PackageError as error:
-        raise refusal(Refusal.MALFORMED, str(error)) from None
-    if state.positions != (asked.position,):
-        raise refusal(Refusal.POSITION_MISMATCH, f"a state after {state.positions} tokens")
-    return state
-
-
-async def _failure(hosted: Hosted) -> None:
-    """Raises what ends the session, when something does."""
-    await hosted.failed.wait()
-    if hosted.why is not None:
-        raise hosted.why
-
-
-def _tell(hosted: Hosted, message: Message, *, is_bulk: bool = False) -> None:
-    if hosted.outbox is None:
-        return
-    try:
-        hosted.outbox.put(message, is_bulk=is_bulk)
-    except PeerLostError as error:
-        logger.info("%s", error)
-
-
-def _tell_snapshot(hosted: Hosted, position: int) -> None:
-    """The state in chunks, which wait behind everything urgent."""
-    states = hosted.part.state
-    if not isinstance(states, BlockStates):
-        return
-    data = states.state.to_bytes(revision=hosted.revision)
-    for offset in range(0, len(data), SNAPSHOT_BYTES):
-        part = data[offset : offset + SNAPSHOT_BYTES]
-        chunk = SnapshotChunk(position=position, offset=offset, total=len(data), data=part)
-        _tell(hosted, chunk, is_bulk=True)
