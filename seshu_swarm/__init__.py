@@ -21,6 +21,7 @@ The top level is the core and knows no role:
     payloads     hidden and recurrent states for `sessions`
     edges        between the pure session protocol and messages
     outbox       sending without waiting               round_trips  measured, for routing
+    pushing      streams to other peers, one to each
 
 The rules of a session are `sessions/`, pure; the engine is `mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA
 is read and merged in `adapters/`; packages travel by `stores/`. Roles: `client` (users), `peer`

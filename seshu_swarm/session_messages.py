@@ -26,7 +26,8 @@ class OpenPart(Message):
     """First message of a control stream: take the blocks [start, end) of a session on.
 
     `before` and `next` are addresses (`PEER#PART`), empty for the client. `state_bytes` of a state after
-    `position` tokens follow as Chunks. Opened again in the same epoch by the same client, a part goes on
+    `position` tokens follow as Chunks. `takes_pushes`: pieces for the client may come over a PUSHES stream, as
+    from one part to another. Opened again in the same epoch by the same client, a part goes on
     where it is.
     """
 
@@ -41,6 +42,7 @@ class OpenPart(Message):
     state_bytes: Count
     snapshot_tokens: Annotated[int, Field(ge=1, le=65_536)]
     wire_type: WireType
+    takes_pushes: bool = False
 
 
 class PartOpened(Message):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from seshu_swarm import edges
+from seshu_swarm.client.hub import Hub
 from seshu_swarm.client.links import Heard, PartLink
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PackageError, PeerError, ProtocolError
@@ -20,7 +21,16 @@ from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.state import MAX_HEADER_BYTES, RecurrentState
 from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
 from seshu_swarm.protocol import Message
-from seshu_swarm.session_messages import Notice, OpenPart, Pong, ReroutePart, TrimPart
+from seshu_swarm.session_messages import (
+    EdgeAt,
+    EdgeAttach,
+    EdgePiece,
+    Notice,
+    OpenPart,
+    Pong,
+    ReroutePart,
+    TrimPart,
+)
 from seshu_swarm.sessions.conversation import Conversation
 from seshu_swarm.sessions.messages import At, Attach, Open, Piece, Reroute, Snapshot, To, Trim
 
@@ -55,12 +65,17 @@ class Carrier:
     is lost, leaves or cannot reach the next one."""
 
     def __init__(
-        self, swarm: Swarm, terms: Terms, conversation: Conversation[Hidden, BlockState]
+        self,
+        swarm: Swarm,
+        terms: Terms,
+        conversation: Conversation[Hidden, BlockState],
+        hub: Hub | None = None,
     ) -> None:
         self.news = News()
         self.changed, self.troubled = asyncio.Event(), asyncio.Event()
         self.snapshot_bytes = 0
         self._swarm, self._terms, self._conversation = swarm, terms, conversation
+        self._hub = hub
         self._links: dict[str, PartLink] = {}
         self._opening: dict[str, list[Message]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -87,9 +102,16 @@ class Carrier:
     def put(self, address: str, message: Message) -> None:
         """To a part that is open or being opened; to others nothing is sent."""
         if link := self._links.get(address):
-            link.put(message)
+            self._send(link, message)
         elif address in self._opening:
             self._opening[address].append(message)
+
+    def _send(self, link: PartLink, message: Message) -> None:
+        """Pieces and greetings by the hub, where there is one; the rest by the control stream."""
+        is_edge = isinstance(message, EdgePiece | EdgeAttach | EdgeAt)
+        peer = edges.split(link.address)[0]
+        if not (is_edge and self._hub is not None and self._hub.send(peer, message)):
+            link.put(message)
 
     async def wait(self, seconds: float) -> bool:
         """Whether anything was heard in that time."""
@@ -104,6 +126,7 @@ class Carrier:
     def drop(self, addresses: Sequence[str]) -> None:
         """Forget parts that were replaced."""
         for address in addresses:
+            self._unhear(address)
             if link := self._links.pop(address, None):
                 self._leave(link, is_alive=address in self.news.leaving)
             self.news.gone.pop(address, None)
@@ -121,9 +144,15 @@ class Carrier:
 
     async def close(self) -> None:
         """End the session at every peer."""
+        for address in self._links:
+            self._unhear(address)
         links = list(self._links.values())
         self._links.clear()
         await asyncio.gather(*(link.finish() for link in links))
+
+    def _unhear(self, address: str) -> None:
+        if self._hub is not None:
+            self._hub.leave(edges.split(address)[1])
 
     async def _open(self, address: str, opened: Open[BlockState]) -> None:
         state = b""
@@ -142,7 +171,10 @@ class Carrier:
             state_bytes=len(state),
             snapshot_tokens=opened.snapshot_tokens,
             wire_type=self._terms.wire_type,
+            takes_pushes=self._hub is not None,
         )
+        if self._hub is not None:
+            self._hub.listen(asked.part_id, self._on_push)
         try:
             link = await PartLink.open(self._swarm, address, asked, state, self._heard)
         except PeerError as error:
@@ -151,7 +183,14 @@ class Carrier:
             return
         self._links[address] = link
         for message in self._opening.pop(address, []):
-            link.put(message)
+            self._send(link, message)
+
+    def _on_push(self, peer: str, message: Message) -> None:
+        """What a part pushed; only parts of the present chain are heard."""
+        address = edges.address(peer, message.sender)  # type: ignore[attr-defined]
+        if address in self._conversation.peers:
+            self._on_edge(address, message)
+            self.changed.set()
 
     def _on_message(self, address: str, message: Message) -> None:
         if isinstance(message, Pong):

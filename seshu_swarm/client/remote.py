@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seshu_swarm import checkpoints
 from seshu_swarm.client.carrier import Terms
+from seshu_swarm.client.hub import Hub
 from seshu_swarm.client.routing import HOP_SECONDS, Offer
 from seshu_swarm.client.session import RemoteSession
 from seshu_swarm.dht import Found
@@ -33,8 +34,9 @@ SNAPSHOT_TOKENS = 128
 class RemoteModel:
     """Embedding, norm and head of one revision, and a way to its blocks."""
 
-    def __init__(self, joined: Joined, ends: Ends, revision: str) -> None:
+    def __init__(self, joined: Joined, ends: Ends, revision: str, hub: Hub | None = None) -> None:
         self._joined, self._ends, self.revision = joined, ends, revision
+        self._hub = hub
         self._offers: tuple[float, list[Offer]] = (0.0, [])
         self._round_trips = RoundTrips(joined.swarm)
 
@@ -46,7 +48,8 @@ class RemoteModel:
         names = checkpoints.files_for_ends()
         await joined.store.fetch(Reference.of_swarm(revision), folder, names)
         ends = await asyncio.to_thread(checkpoints.load_ends, folder)
-        return cls(joined, ends.eval().requires_grad_(False), revision)
+        hub = await Hub.of(joined.swarm)
+        return cls(joined, ends.eval().requires_grad_(False), revision, hub)
 
     @property
     def shape(self) -> MambaShape:
@@ -113,6 +116,7 @@ class RemoteModel:
             find=self.offers,
             step_seconds=step_seconds,
             resumed=state,
+            hub=self._hub,
         )
 
     async def generate(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from seshu_swarm import edges
 from seshu_swarm.client.carrier import Carrier, Terms
+from seshu_swarm.client.hub import Hub
 from seshu_swarm.client.mending import FindOffers, Mender
 from seshu_swarm.client.patience import Patience
 from seshu_swarm.dht import Swarm
@@ -52,6 +53,7 @@ class RemoteSession:
         step_seconds: float = 10.0,
         resumed: RecurrentState | None = None,
         is_star: bool = False,
+        hub: Hub | None = None,
     ) -> None:
         self._terms, self._step_seconds, self._is_star = terms, step_seconds, is_star
         self._conversation = Conversation[Hidden, BlockState](
@@ -60,7 +62,7 @@ class RemoteSession:
             position=0 if resumed is None else resumed.position,
             blocks=None if resumed is None else BlockStates(resumed),
         )
-        self._carrier = Carrier(swarm, terms, self._conversation)
+        self._carrier = Carrier(swarm, terms, self._conversation, hub)
         self._mender = Mender(self._conversation, self._carrier, find)
         self._step_patience = Patience()
         self._ping_patience = Patience(least_seconds=LEAST_PING_SECONDS)

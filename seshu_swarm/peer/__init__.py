@@ -6,7 +6,7 @@ guest        limits of the owner's machine       lending     join, work within t
 host         life of a hosting peer              served      blocks of one revision, loaded
 serving      the streams of sessions             hosted      the parts held here, budgets
 admission    opening a part
-engine       computes what waits, in batches     pushing     streams to other peers
+engine       computes what waits, in batches
 rebalancing  whether to host other blocks (pure)  moving  when to do it
 donor        life of a donor                     rows        own rows, or the dealt shard
 tuning       one adapter, within the limits      lora        local LoRA SFT, without network

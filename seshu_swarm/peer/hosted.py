@@ -41,6 +41,7 @@ class Hosted:
     used_at: float
     outbox: Outbox | None = None
     owes_snapshot: bool = False
+    is_pushed: bool = False
     failed: asyncio.Event = field(default_factory=asyncio.Event)
     why: RefusalError | None = None
 

@@ -22,9 +22,9 @@ from seshu_swarm.peer.admission import OPEN_SECONDS, opening, read_state
 from seshu_swarm.peer.engine import Engine
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS, Hosted, HostedParts
-from seshu_swarm.peer.pushing import Pushes
 from seshu_swarm.peer.served import ServedSpan
 from seshu_swarm.protocol import Message, Refusal
+from seshu_swarm.pushing import Pushes
 from seshu_swarm.session_messages import (
     BETWEEN_PARTS,
     FROM_CLIENT,
@@ -122,8 +122,7 @@ class SpanService:
             hosted = self._parts.get(message.to)  # type: ignore[attr-defined]
             if hosted is None:
                 continue  # a session that has ended
-            sender = edges.address(channel.peer_id, message.sender)  # type: ignore[attr-defined]
-            self._edge_event(hosted, sender, message)
+            self._edge_event(hosted, _sender(hosted, channel.peer_id, message), message)
 
     async def close(self) -> None:
         self.engine.close()
@@ -152,6 +151,7 @@ class SpanService:
             served=served,
             part=Part[Hidden, BlockState](opening(asked, span, state)),
             wire_type=asked.wire_type,
+            is_pushed=asked.takes_pushes,
             used_at=time.monotonic(),
         )
         self._parts.add(hosted)
@@ -230,16 +230,20 @@ class SpanService:
             message = edges.to_message(
                 to.message, to=part_id, sender=hosted.part_id, wire_type=hosted.wire_type
             )
-            if to.peer == CLIENT:
-                hosted.tell(message)
-            else:
+            if to.peer != CLIENT:
                 self._pushes.send(peer, message)
+            elif hosted.is_pushed:
+                self._pushes.send(hosted.client, message)
+            else:
+                hosted.tell(message)
         if hosted.owes_snapshot and not hosted.part.is_computing:
             hosted.owes_snapshot = False
             hosted.tell_snapshot(hosted.part.position)
 
     def _next_lost(self, peer: str) -> None:
         for hosted in self._parts.all():
+            if hosted.client == peer:
+                hosted.is_pushed = False
             if edges.split(hosted.part.next)[0] == peer:
                 hosted.tell(Notice(name="NEXT_UNREACHABLE"))
             if edges.split(hosted.part.before)[0] == peer:
@@ -253,3 +257,11 @@ class SpanService:
     def _close(self, hosted: Hosted) -> None:
         self._parts.close(hosted)
         self.engine.forget(hosted)
+
+
+def _sender(hosted: Hosted, peer: str, message: Message) -> str:
+    """Whose piece it is: its client's own, or another part's."""
+    part_id: bytes = message.sender  # type: ignore[attr-defined]
+    if part_id == edges.CLIENT_PART and peer == hosted.client:
+        return CLIENT
+    return edges.address(peer, part_id)

@@ -10,13 +10,13 @@ import psutil
 import pytest
 import torch
 
-from seshu_swarm import outbox, wire
+from seshu_swarm import outbox, pushing, wire
 from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
 from seshu_swarm.edges import CLIENT_PART, address
 from seshu_swarm.errors import PeerError, RefusalError
 from seshu_swarm.frames import FrameKind
-from seshu_swarm.peer import pushing, serving
+from seshu_swarm.peer import admission, serving
 from seshu_swarm.protocol import SESSIONS, Message
 from seshu_swarm.session_messages import (
     FROM_CLIENT,
@@ -183,6 +183,7 @@ def test_who_opens_and_says_nothing_takes_no_room(
 ) -> None:
     """Silent streams, and streams that announce a state and never send it."""
     monkeypatch.setattr(serving, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(admission, "OPEN_SECONDS", 0.5)
 
     async def attack() -> list[str]:
         host, _ = await victim(fleet, max_sessions=2)
