@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from seshu_swarm.spans import Span
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and their children too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # hivemind 1.1.12 scripts a layer with torch.jit and finds its daemon by importlib.resources.path.
     config.addinivalue_line("filterwarnings", "ignore:.torch.jit.script. is dep:DeprecationWarning")
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:hivemind.*")
