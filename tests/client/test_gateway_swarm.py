@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -103,13 +103,20 @@ class Terminal:
 
     def wait_for(self, text: str, *, seconds: float = 60.0) -> None:
         """Until `text` was written after what was waited for before."""
+        self._read_until(lambda: text in self.text, repr(text), seconds)
+        self.text = self.text.partition(text)[2]
+
+    def wait_for_more(self, *, seconds: float = 60.0) -> None:
+        """Until anything was written after what was waited for before."""
+        self._read_until(lambda: bool(self.text.strip()), "more", seconds)
+
+    def _read_until(self, is_there: Callable[[], bool], what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while text not in self.text:
+        while not is_there():
             left = deadline - time.monotonic()
             readable, _, _ = select.select([self.main], [], [], max(0.0, left))
-            assert readable, f"no {text!r} in {seconds:g} s: {self.text}"
+            assert readable, f"no {what} in {seconds:g} s: {self.text}"
             self.text += self._decoder.decode(os.read(self.main, 4096))
-        self.text = self.text.partition(text)[2]
 
     def interrupt(self) -> None:
         """What the terminal does on Ctrl-C; the program here has no controlling terminal."""
@@ -131,12 +138,12 @@ def test_a_person_talks_in_a_terminal(
         terminal.wait_for("› ")
         terminal.type("hello\n")
         terminal.wait_for("hello\r\n")
-        time.sleep(0.5)
+        terminal.wait_for_more()
         terminal.interrupt()  # stops the answer
         terminal.wait_for("› ")
         terminal.type("again\n")
         terminal.wait_for("again\r\n")
-        time.sleep(0.2)
+        terminal.wait_for_more()
         terminal.interrupt()
         terminal.wait_for("› ")
         terminal.interrupt()  # and a second one leaves

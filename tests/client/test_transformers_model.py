@@ -411,14 +411,14 @@ def test_nothing_is_left_behind(online: Online, tmp_path: Path, how: str) -> Non
 
 
 SCRIPT = """
-import sys, time
+import signal, sys
 import psutil, torch
 from seshu_swarm.client.transformers_model import RemoteModelForCausalLM
 model = RemoteModelForCausalLM.from_pretrained(sys.argv[1], state_dir=sys.argv[2], host="127.0.0.1")
 ids = torch.tensor([[70, 71, 72]])
 try:
     print(psutil.Process().children()[0].pid, flush=True)
-    time.sleep(30.0)
+    signal.pause()
 except KeyboardInterrupt:
     pass
 print(model.generate(ids, max_new_tokens=3, do_sample=False, eos_token_id=None).tolist(), flush=True)
