@@ -93,7 +93,14 @@ class RemoteModel:
         bfloat16 halves the bytes, at three digits of precision; in a star everything passes through this
         client, which is slower and kept for comparison."""
         terms = Terms(self.revision, self.shape, snapshot_tokens, wire_type)
-        return RemoteSession(self._joined.swarm, terms, find=self.offers, step_seconds=step_seconds)
+        return RemoteSession(
+            self._joined.swarm,
+            terms,
+            find=self.offers,
+            step_seconds=step_seconds,
+            is_star=is_star,
+            hub=self._hub,
+        )
 
     async def load_session(
         self, path: Path, step_seconds: float = STEP_SECONDS, *, wire_type: str = "float32"
