@@ -22,7 +22,7 @@ from seshu_swarm.errors import (
     WireVersionError,
     shown,
 )
-from seshu_swarm.frames import FrameKind
+from seshu_swarm.frames import Frame, FrameKind, FrameReader
 from seshu_swarm.protocol import Hello, Kind, Message, Refusal, parse
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Channel:
     ) -> None:
         self.peer_id = peer_id
         self.sent_bytes = 0
-        self._reader, self._writer = reader, writer
+        self._frames, self._writer = FrameReader(reader), writer
 
     async def send(self, message: Message) -> None:
         await self._write(FrameKind.MESSAGE, message.model_dump())
@@ -53,8 +53,7 @@ class Channel:
 
     async def receive_or_end(self, kind: type[Kind], *, seconds: float, what: str) -> Kind | None:
         """Like `receive`, but None when the other side ended the stream as agreed."""
-        waiting = frames.read(self._reader, frames.MAX_FRAME_BYTES)
-        frame, body = await frames.within(seconds, waiting, f"{what} from {self}")
+        frame, body = await self._next(seconds, what)
         if frame is FrameKind.REFUSAL:
             raise _refused(self, body)
         return parse(kind, body) if frame is FrameKind.MESSAGE else None
@@ -63,8 +62,7 @@ class Channel:
         self, kinds: Mapping[str, type[Message]], *, seconds: float, what: str
     ) -> Message | None:
         """The next message, of the kind that its `type` names; None at the agreed end."""
-        waiting = frames.read(self._reader, frames.MAX_FRAME_BYTES)
-        frame, body = await frames.within(seconds, waiting, f"{what} from {self}")
+        frame, body = await self._next(seconds, what)
         if frame is FrameKind.REFUSAL:
             raise _refused(self, body)
         if frame is FrameKind.FINAL:
@@ -73,6 +71,13 @@ class Channel:
         if not isinstance(name, str) or name not in kinds:
             raise ProtocolError(f"message of type {shown(name)}", rule=f"one of {', '.join(kinds)}")
         return parse(kinds[name], body)
+
+    async def _next(self, seconds: float, what: str) -> Frame:
+        frame = self._frames.arrived(frames.MAX_FRAME_BYTES)
+        if frame is None:
+            waiting = self._frames.read(frames.MAX_FRAME_BYTES)
+            frame = await frames.within(seconds, waiting, f"{what} from {self}")
+        return frame
 
     async def refuse(self, refusal: Refusal, detail: str) -> None:
         await self._write(FrameKind.REFUSAL, {"name": refusal.name, "detail": detail[:300]})

@@ -19,12 +19,17 @@ from seshu_swarm.errors import DeadlineError, PeerLostError, ProtocolError
 HEADER = struct.Struct(">BI")
 MAX_FRAME_BYTES = 32 << 20
 MAX_ITEMS = 65_536
+READ_BYTES = 1 << 16
 
 
 class FrameKind(IntEnum):
     MESSAGE = 1
     REFUSAL = 2
     FINAL = 3
+
+
+Frame = tuple[FrameKind, Any]
+_KINDS = {int(kind): kind for kind in FrameKind}
 
 
 def encode(kind: FrameKind, body: Any) -> bytes:
@@ -35,19 +40,45 @@ def encode(kind: FrameKind, body: Any) -> bytes:
     return HEADER.pack(kind, len(data)) + data
 
 
-async def read(reader: asyncio.StreamReader, cap_bytes: int) -> tuple[FrameKind, Any]:
-    """The next frame. Raises PeerLostError at an early end, ProtocolError at a bad frame."""
-    try:
-        kind, length = HEADER.unpack(await reader.readexactly(HEADER.size))
-        if kind not in FrameKind.__members__.values() or length > cap_bytes:
+class FrameReader:
+    """The frames of one stream, in order. Those that arrived together need one wait."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._arrived = bytearray()
+
+    async def read(self, cap_bytes: int) -> Frame:
+        """The next frame. Raises PeerLostError at an early end, ProtocolError at a bad frame."""
+        while (frame := self.arrived(cap_bytes)) is None:
+            try:
+                data = await self._reader.read(READ_BYTES)
+            except (ConnectionError, BrokenPipeError):
+                data = b""
+            if not data:
+                raise PeerLostError("the stream ended without its final frame")
+            self._arrived += data
+        return frame
+
+    def arrived(self, cap_bytes: int) -> Frame | None:
+        """The next frame if all of it is here. Raises ProtocolError at a bad one."""
+        if len(self._arrived) < HEADER.size:
+            return None
+        kind, length = HEADER.unpack_from(self._arrived)
+        if kind not in _KINDS or length > cap_bytes:
             raise ProtocolError(
                 f"frame kind {kind} of {length} bytes", rule=f"<= {cap_bytes} bytes"
             )
-        data = await reader.readexactly(length)
-    except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError):
-        raise PeerLostError("the stream ended without its final frame") from None
+        end = HEADER.size + length
+        if len(self._arrived) < end:
+            return None
+        data = bytes(memoryview(self._arrived)[HEADER.size : end])
+        del self._arrived[:end]
+        return _KINDS[kind], _unpack(data)
+
+
+def _unpack(data: bytes) -> Any:
     try:
-        body = msgpack.unpackb(
+        return msgpack.unpackb(
             data,
             raw=False,
             strict_map_key=True,
@@ -57,7 +88,6 @@ async def read(reader: asyncio.StreamReader, cap_bytes: int) -> tuple[FrameKind,
         )
     except Exception as error:
         raise ProtocolError(f"frame body is not msgpack: {error!r}") from None
-    return FrameKind(kind), body
 
 
 async def within(seconds: float, waiting: Any, what: str) -> Any:

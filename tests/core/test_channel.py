@@ -238,7 +238,7 @@ def test_a_raw_stream_that_ends_without_a_final_frame_is_a_lost_peer(
     loopback: Loopback, client: Swarm, attacker: Attacker
 ) -> None:
     async def cut(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await frames.read(reader, 1 << 16)  # the greeting
+        await frames.FrameReader(reader).read(1 << 16)  # the greeting
         # Half an answer, then the end: to hivemind's own reader this looks like a normal end.
         writer.write(frames.encode(FrameKind.MESSAGE, {"facts": {}}) + b"\x01\x00")
         await writer.drain()

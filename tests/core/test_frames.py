@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tracemalloc
 from typing import Any
 
@@ -24,7 +25,7 @@ def read(data: bytes, *, is_over: bool = True, cap_bytes: int = CAP) -> tuple[Fr
         reader.feed_data(data)
         if is_over:
             reader.feed_eof()
-        return await frames.read(reader, cap_bytes)
+        return await frames.FrameReader(reader).read(cap_bytes)
 
     return asyncio.run(reading())
 
@@ -39,6 +40,36 @@ BODIES = st.recursive(
 @given(kind=st.sampled_from(FrameKind), body=BODIES)
 def test_round_trip(kind: FrameKind, body: Any) -> None:
     assert read(frames.encode(kind, body)) == (kind, body)
+
+
+@given(
+    sent=st.lists(st.tuples(st.sampled_from(FrameKind), BODIES), max_size=6),
+    sizes=st.lists(st.integers(1, 40), min_size=1),
+)
+def test_frames_come_out_as_they_went_in_however_they_arrive(
+    sent: list[tuple[FrameKind, Any]], sizes: list[int]
+) -> None:
+    data = b"".join(frames.encode(kind, body) for kind, body in sent)
+
+    async def arrive(stream: asyncio.StreamReader) -> None:
+        start = 0
+        for size in itertools.cycle(sizes):
+            stream.feed_data(data[start : start + size])
+            start += size
+            await asyncio.sleep(0)
+            if start >= len(data):
+                return
+
+    async def reading() -> list[tuple[FrameKind, Any]]:
+        stream = asyncio.StreamReader()
+        reader = frames.FrameReader(stream)
+        arriving = asyncio.create_task(arrive(stream))
+        found = [await reader.read(CAP) for _ in sent]
+        await arriving
+        assert reader.arrived(CAP) is None
+        return found
+
+    assert asyncio.run(reading()) == sent
 
 
 @given(kind=st.sampled_from(FrameKind), body=BODIES, cut=st.integers(0, 1_000))

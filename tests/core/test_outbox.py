@@ -20,7 +20,7 @@ SOON_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def connected(folder: Path) -> AsyncIterator[tuple[Channel, asyncio.StreamReader]]:
+async def connected(folder: Path) -> AsyncIterator[tuple[Channel, frames.FrameReader]]:
     """A channel over a real socket, and what the other side reads."""
     accepted: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
 
@@ -31,7 +31,7 @@ async def connected(folder: Path) -> AsyncIterator[tuple[Channel, asyncio.Stream
     reader, writer = await asyncio.open_unix_connection(folder / "socket")
     there, back = await accepted.get()
     try:
-        yield Channel(reader, writer, "somebody"), there
+        yield Channel(reader, writer, "somebody"), frames.FrameReader(there)
     finally:
         writer.close()
         back.close()
@@ -39,7 +39,7 @@ async def connected(folder: Path) -> AsyncIterator[tuple[Channel, asyncio.Stream
 
 
 def on_a_socket(
-    folder: Path, work: Callable[[Channel, asyncio.StreamReader], Awaitable[None]]
+    folder: Path, work: Callable[[Channel, frames.FrameReader], Awaitable[None]]
 ) -> None:
     async def run() -> None:
         async with asyncio.timeout(20), connected(folder) as (channel, there):
@@ -52,17 +52,17 @@ def chunk(number: int, size: int = 10) -> SnapshotChunk:
     return SnapshotChunk(position=number, offset=0, total=size, data=bytes(size))
 
 
-async def heard(there: asyncio.StreamReader, count: int) -> list[int]:
+async def heard(there: frames.FrameReader, count: int) -> list[int]:
     """The positions that the messages carry."""
     found = []
     for _ in range(count):
-        _, body = await frames.read(there, frames.MAX_FRAME_BYTES)
+        _, body = await there.read(frames.MAX_FRAME_BYTES)
         found.append(body["position"])
     return found
 
 
 def test_what_waits_is_written_at_once_and_in_order(tmp_path: Path) -> None:
-    async def work(channel: Channel, there: asyncio.StreamReader) -> None:
+    async def work(channel: Channel, there: frames.FrameReader) -> None:
         writes: list[int] = []
         write = channel.write
 
@@ -84,7 +84,7 @@ def test_what_waits_is_written_at_once_and_in_order(tmp_path: Path) -> None:
 
 
 def test_urgent_messages_overtake_bulky_ones(tmp_path: Path) -> None:
-    async def work(channel: Channel, there: asyncio.StreamReader) -> None:
+    async def work(channel: Channel, there: frames.FrameReader) -> None:
         link, write = asyncio.Semaphore(0), channel.write
 
         async def slow_write(data: bytes) -> None:
@@ -111,14 +111,14 @@ def test_urgent_messages_overtake_bulky_ones(tmp_path: Path) -> None:
 
 
 def test_the_final_frame_comes_behind_everything(tmp_path: Path) -> None:
-    async def work(channel: Channel, there: asyncio.StreamReader) -> None:
+    async def work(channel: Channel, there: frames.FrameReader) -> None:
         sending = Outbox(channel)
         sending.put(chunk(1), is_bulk=True)
         sending.put(TrimPart(position=2))
         sending.end()
         running = asyncio.create_task(sending.run())
         assert await heard(there, 2) == [2, 1]
-        kind, body = await frames.read(there, 100)
+        kind, body = await there.read(100)
         assert kind is frames.FrameKind.FINAL and body is None
         sending.close()
         await running
@@ -129,7 +129,7 @@ def test_the_final_frame_comes_behind_everything(tmp_path: Path) -> None:
 def test_who_does_not_read_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "MAX_WAITING_BYTES", 2 << 20)
 
-    async def work(channel: Channel, there: asyncio.StreamReader) -> None:
+    async def work(channel: Channel, there: frames.FrameReader) -> None:
         sending = Outbox(channel)
         running = asyncio.create_task(sending.run())
         with pytest.raises(PeerLostError, match="does not read"):
@@ -146,7 +146,7 @@ def test_who_does_not_read_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_stream_that_breaks_ends_it(tmp_path: Path) -> None:
-    async def work(channel: Channel, there: asyncio.StreamReader) -> None:
+    async def work(channel: Channel, there: frames.FrameReader) -> None:
         sending = Outbox(channel)
         running = asyncio.create_task(sending.run())
         channel.abort()
@@ -159,11 +159,11 @@ def test_a_stream_that_breaks_ends_it(tmp_path: Path) -> None:
 
 
 def test_messages_are_what_a_channel_reads(tmp_path: Path) -> None:
-    async def work(channel: Channel, there: asyncio.StreamReader) -> None:
+    async def work(channel: Channel, there: frames.FrameReader) -> None:
         sending = Outbox(channel)
         running = asyncio.create_task(sending.run())
         sending.put(chunk(7))
-        other = Channel(there, channel._writer, "me")
+        other = Channel(there._reader, channel._writer, "me")
         read = await other.receive_one_of(FROM_PART, seconds=SOON_SECONDS, what="a chunk")
         assert read == chunk(7)
         sending.close()

@@ -20,7 +20,7 @@ async def read_hex(frame: str) -> tuple[FrameKind, object]:
     reader = asyncio.StreamReader()
     reader.feed_data(bytes.fromhex(frame))
     reader.feed_eof()
-    return await frames.read(reader, frames.MAX_FRAME_BYTES)
+    return await frames.FrameReader(reader).read(frames.MAX_FRAME_BYTES)
 
 
 def test_every_message_is_written_as_it_was() -> None:
