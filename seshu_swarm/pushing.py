@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from seshu_swarm import edges
 from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, PeerLostError
@@ -35,11 +36,24 @@ class Pushes:
         self, swarm: Swarm, *, lost: Callable[[str], None], again: Callable[[str], None]
     ) -> None:
         self._swarm, self._lost, self._again = swarm, lost, again
+        self._leaving: dict[str, list[Message]] = {}
         self._waiting: dict[str, list[Message]] = {}
         self._outboxes: dict[str, Outbox] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def send(self, peer: str, message: Message) -> None:
+        """What is sent in one turn of the event loop leaves together."""
+        if not self._leaving:
+            asyncio.get_running_loop().call_soon(self._leave)
+        self._leaving.setdefault(peer, []).append(message)
+
+    def _leave(self) -> None:
+        leaving, self._leaving = self._leaving, {}
+        for peer, messages in leaving.items():
+            for message in edges.together(messages):
+                self._put(peer, message)
+
+    def _put(self, peer: str, message: Message) -> None:
         outbox = self._outboxes.get(peer)
         if outbox is not None and not outbox.is_closed:
             try:
@@ -63,7 +77,7 @@ class Pushes:
                 break
             outbox = self._outboxes[peer] = Outbox(stream)
             for message in self._waiting.pop(peer, []):
-                self.send(peer, message)
+                self._put(peer, message)
             if opened_at:
                 self._again(peer)
             opened_at = [*opened_at, time.monotonic()][-MAX_AT_ONCE:]

@@ -14,11 +14,14 @@ from seshu_swarm.protocol import Message
 from seshu_swarm.records import Count, Digest
 
 PUSHES = "seshu/pushes"
+# Pieces of one message.
+MAX_TOGETHER = 64
 
 PartId = Annotated[bytes, Field(min_length=16, max_length=16)]
 Address = Annotated[
     str, StringConstraints(max_length=120, pattern=r"^([0-9A-Za-z]+#[0-9a-f]{32})?$")
 ]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 WireType = Annotated[str, StringConstraints(pattern=r"^(float32|bfloat16)$")]
 
 
@@ -61,7 +64,20 @@ class EdgePiece(Message):
     epoch: Count
     position: Count
     hidden: dict[str, Any]
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    seconds: Seconds
+
+
+class EdgePieces(Message):
+    """A token each for several parts of the same peer, on PUSHES: `hidden` (parts, 1, d_model), and in the
+    same order what an EdgePiece says of each."""
+
+    type: Literal["pieces"] = "pieces"
+    to: Annotated[list[PartId], Field(min_length=2, max_length=MAX_TOGETHER)]
+    sender: list[PartId]
+    epoch: list[Count]
+    position: list[Count]
+    hidden: dict[str, Any]
+    seconds: list[Seconds]
 
 
 class EdgeAttach(Message):
@@ -155,6 +171,7 @@ FROM_PART: dict[str, type[Message]] = {
 }
 BETWEEN_PARTS: dict[str, type[Message]] = {
     "piece": EdgePiece,
+    "pieces": EdgePieces,
     "attach": EdgeAttach,
     "at": EdgeAt,
 }

@@ -16,6 +16,7 @@ from seshu_swarm.errors import ProtocolError, shown
 
 # bfloat16 travels as its 16 bits: half the bytes, a relative error of 2^-9.
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "bfloat16": np.dtype("<i2")}
+_NOT_FINITE, _FINITE = "tensor holds NaN or infinity", "activations are finite"
 
 
 def pack_tensor(tensor: torch.Tensor, dtype: str = "float32") -> dict[str, Any]:
@@ -27,6 +28,28 @@ def pack_tensor(tensor: torch.Tensor, dtype: str = "float32") -> dict[str, Any]:
 
 def unpack_tensor(packed: Any, shape: Sequence[int | None]) -> torch.Tensor:
     """Read a tensor of the expected `shape` (None: any length there) as float32. Raises ProtocolError."""
+    tensor = _read(packed, shape)
+    if not _is_finite(tensor):
+        raise ProtocolError(_NOT_FINITE, rule=_FINITE)
+    return tensor
+
+
+def unpack_rows(packed: Any, shape: Sequence[int | None]) -> list[torch.Tensor | ProtocolError]:
+    """The same for a tensor whose rows are of different sessions: (1, …) of each, or what is wrong
+    with it alone. Raises ProtocolError where the whole cannot be read."""
+    tensor = _read(packed, shape)
+    rows = tensor.split(1)
+    if _is_finite(tensor):
+        return list(rows)
+    return [row if _is_finite(row) else ProtocolError(_NOT_FINITE, rule=_FINITE) for row in rows]
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    # numpy: for one token it takes a quarter of what torch takes.
+    return bool(np.isfinite(tensor.numpy()).all())
+
+
+def _read(packed: Any, shape: Sequence[int | None]) -> torch.Tensor:
     if not isinstance(packed, Mapping) or set(packed) != {"dtype", "shape", "data"}:
         raise ProtocolError("a tensor is {dtype, shape, data}")
     found, data = packed["shape"], packed["data"]
@@ -50,7 +73,4 @@ def unpack_tensor(packed: Any, shape: Sequence[int | None]) -> torch.Tensor:
     tensor = torch.from_numpy(np.frombuffer(data, dtype).reshape(found).copy())
     if packed["dtype"] == "bfloat16":
         tensor = tensor.view(torch.bfloat16).float()
-    # numpy: for one token it takes a quarter of what torch takes.
-    if not np.isfinite(tensor.numpy()).all():
-        raise ProtocolError("tensor holds NaN or infinity", rule="activations are finite")
     return tensor

@@ -55,6 +55,7 @@ class News:
 
     gone: dict[str, PeerError] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
+    is_retiring: bool = False  # whether any of those has given the revision up
     cannot_reach_next: set[str] = field(default_factory=set)
     pongs: dict[str, tuple[float, Pong]] = field(default_factory=dict)
     snapshots: dict[str, int] = field(default_factory=dict)
@@ -185,11 +186,11 @@ class Carrier:
         for message in self._opening.pop(address, []):
             self._send(link, message)
 
-    def _on_push(self, peer: str, message: Message) -> None:
+    def _on_push(self, peer: str, letter: edges.Letter) -> None:
         """What a part pushed; only parts of the present chain are heard."""
-        address = edges.address(peer, message.sender)  # type: ignore[attr-defined]
+        address = edges.address(peer, letter.sender)
         if address in self._conversation.peers:
-            self._on_edge(address, message)
+            self._on_edge(address, letter.event)
             self.changed.set()
 
     def _on_message(self, address: str, message: Message) -> None:
@@ -199,7 +200,8 @@ class Carrier:
             self._on_notice(address, message.name)
             self.troubled.set()
         else:
-            self._on_edge(address, message)
+            [letter] = edges.letters(message)
+            self._on_edge(address, letter.event)
         self.changed.set()
 
     def _on_notice(self, address: str, name: str) -> None:
@@ -211,10 +213,11 @@ class Carrier:
             self.news.cannot_reach_next.update(before)
         else:
             self.news.leaving.add(address)
+            self.news.is_retiring |= name == "REVISION_RETIRED"
 
-    def _on_edge(self, address: str, message: Message) -> None:
+    def _on_edge(self, address: str, told: edges.EdgeEvent | ProtocolError) -> None:
         try:
-            event = edges.from_message(message, self._terms.shape.d_model)
+            event = edges.checked(told, self._terms.shape.d_model)
         except ProtocolError as error:
             self._on_end(address, error)
             return

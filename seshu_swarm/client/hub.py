@@ -7,20 +7,26 @@ instead of one for each session.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
+from seshu_swarm import edges
 from seshu_swarm.channel import IDLE_SECONDS, Channel
 from seshu_swarm.dht import Swarm
+from seshu_swarm.edges import Letter
 from seshu_swarm.protocol import Message
 from seshu_swarm.pushing import Pushes
 from seshu_swarm.session_messages import BETWEEN_PARTS, PUSHES
 
 logger = logging.getLogger(__name__)
 
+# Whoever took no pushes is asked again after so long.
+UNREACHABLE_SECONDS = 60.0
+
 # A peer id and what its part says.
-Listener = Callable[[str, Message], None]
+Listener = Callable[[str, Letter], None]
 
 
 class Hub:
@@ -30,7 +36,7 @@ class Hub:
 
     def __init__(self, swarm: Swarm) -> None:
         self._pushes = Pushes(swarm, lost=self._lost, again=_nothing)
-        self._unreachable: set[str] = set()
+        self._unreachable: dict[str, float] = {}
         self._listeners: dict[bytes, Listener] = {}
 
     @classmethod
@@ -50,7 +56,7 @@ class Hub:
 
     def send(self, peer: str, message: Message) -> bool:
         """False where the peer takes no pushes: use the control stream."""
-        if peer in self._unreachable:
+        if time.monotonic() < self._unreachable.get(peer, 0.0):
             return False
         self._pushes.send(peer, message)
         return True
@@ -60,12 +66,13 @@ class Hub:
         while message := await channel.receive_one_of(
             BETWEEN_PARTS, seconds=IDLE_SECONDS, what="pieces"
         ):
-            listener = self._listeners.get(message.sender)  # type: ignore[attr-defined]
-            if listener is not None:
-                listener(channel.peer_id, message)
+            for letter in edges.letters(message):
+                listener = self._listeners.get(letter.sender)
+                if listener is not None:
+                    listener(channel.peer_id, letter)
 
     def _lost(self, peer: str) -> None:
-        self._unreachable.add(peer)
+        self._unreachable[peer] = time.monotonic() + UNREACHABLE_SECONDS
 
 
 def _nothing(peer: str) -> None:

@@ -29,7 +29,6 @@ from seshu_swarm.session_messages import (
     BETWEEN_PARTS,
     FROM_CLIENT,
     AskSnapshot,
-    EdgePiece,
     Notice,
     OpenPart,
     PartOpened,
@@ -119,10 +118,11 @@ class SpanService:
         while message := await channel.receive_one_of(
             BETWEEN_PARTS, seconds=IDLE_SECONDS, what=what
         ):
-            hosted = self._parts.get(message.to)  # type: ignore[attr-defined]
-            if hosted is None:
-                continue  # a session that has ended
-            self._edge_event(hosted, _sender(hosted, channel.peer_id, message), message)
+            for letter in edges.letters(message):
+                hosted = self._parts.get(letter.to)
+                if hosted is not None:  # else its session has ended
+                    sender = _sender(hosted, channel.peer_id, letter.sender)
+                    self._edge_event(hosted, sender, letter.event)
 
     async def close(self) -> None:
         self.engine.close()
@@ -183,18 +183,21 @@ class SpanService:
                 hosted.owes_snapshot = True
                 self._deliver(hosted, [])
             case _:
-                self._edge_event(hosted, CLIENT, message)
+                [letter] = edges.letters(message)
+                self._edge_event(hosted, CLIENT, letter.event)
 
-    def _edge_event(self, hosted: Hosted, sender: str, message: Message) -> None:
+    def _edge_event(
+        self, hosted: Hosted, sender: str, told: edges.EdgeEvent | ProtocolError
+    ) -> None:
         """A piece or a greeting; whatever is wrong with it ends the session, not the stream."""
         part = hosted.part
-        if isinstance(message, EdgePiece) and sender != part.before:
+        if isinstance(told, Piece | ProtocolError) and sender != part.before:
             return  # a stranger, or one whose place another peer has taken
         try:
-            event = edges.from_message(message, hosted.served.module.shape.d_model)
+            event = edges.checked(told, hosted.served.module.shape.d_model)
             match event:
                 case Piece():
-                    self._check_budgets(hosted, message)
+                    self._check_budgets(hosted, event.payload.tensor.nbytes)
                     answers = part.receive(sender, event)
                 case Attach():
                     answers = part.attached(sender, event)
@@ -208,14 +211,12 @@ class SpanService:
             self._deliver(hosted, answers)
             self.engine.wake(hosted)
 
-    def _check_budgets(self, hosted: Hosted, message: Message) -> None:
+    def _check_budgets(self, hosted: Hosted, num_bytes: int) -> None:
         if reason := self._guest.pause_reason():
             raise refusal(Refusal.PAUSED, reason)
         if hosted.part.num_kept > MAX_KEPT_TOKENS:
             raise refusal(Refusal.TOO_LARGE, f"{hosted.part.num_kept} tokens wait for a snapshot")
-        if isinstance(message, EdgePiece) and not self._guest.allow_upload(
-            len(message.hidden["data"])
-        ):
+        if not self._guest.allow_upload(num_bytes):
             raise refusal(Refusal.UPLOAD_LIMIT, str(self._guest.limits))
 
     def _deliver(self, hosted: Hosted, sending: Sequence[To[Hidden, BlockState]]) -> None:
@@ -259,9 +260,8 @@ class SpanService:
         self.engine.forget(hosted)
 
 
-def _sender(hosted: Hosted, peer: str, message: Message) -> str:
+def _sender(hosted: Hosted, peer: str, part_id: bytes) -> str:
     """Whose piece it is: its client's own, or another part's."""
-    part_id: bytes = message.sender  # type: ignore[attr-defined]
     if part_id == edges.CLIENT_PART and peer == hosted.client:
         return CLIENT
     return edges.address(peer, part_id)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm import edges
+from seshu_swarm import edges, wire
 from seshu_swarm.errors import ProtocolError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.state import RecurrentState
@@ -19,7 +19,9 @@ from seshu_swarm.session_messages import (
     BETWEEN_PARTS,
     FROM_CLIENT,
     FROM_PART,
+    MAX_TOGETHER,
     EdgePiece,
+    EdgePieces,
     Notice,
     OpenPart,
     Ping,
@@ -88,6 +90,83 @@ def test_a_piece_is_of_limited_length_and_of_the_model_s_width() -> None:
     for shape in [(1, 2, D_MODEL + 1), (2, 1, D_MODEL), (1, 0, D_MODEL)]:
         with pytest.raises(ProtocolError, match="shape"):
             over_the_wire(Piece(0, 0, Hidden(torch.zeros(shape))))
+
+
+def parts_of(count: int) -> list[bytes]:
+    return [bytes([number]) * 16 for number in range(1, count + 1)]
+
+
+def sent(position: int, to: bytes, hidden: torch.Tensor, wire_type: str = "float32") -> Message:
+    piece = Piece(1, position, Hidden(hidden, 0.25 * position))
+    return edges.to_message(piece, to=to, sender=to[::-1], wire_type=wire_type)
+
+
+def received(messages: list[Message]) -> list[edges.Letter]:
+    bodies = [message.model_dump() for message in messages]
+    arrived = [parse(BETWEEN_PARTS[body["type"]], body) for body in bodies]
+    return [letter for message in arrived for letter in edges.letters(message)]
+
+
+@pytest.mark.parametrize("wire_type", wire.DTYPES)
+def test_tokens_of_several_sessions_travel_as_one_message(wire_type: str) -> None:
+    hidden = [torch.randn(1, 1, D_MODEL).bfloat16().float() for _ in range(5)]
+    alone = [
+        sent(n, to, h, wire_type) for n, (to, h) in enumerate(zip(parts_of(5), hidden, strict=True))
+    ]
+    [message] = edges.together(alone)
+    assert isinstance(message, EdgePieces)
+    for number, (letter, to) in enumerate(zip(received([message]), parts_of(5), strict=True)):
+        assert (letter.to, letter.sender) == (to, to[::-1])
+        piece = letter.event
+        assert isinstance(piece, Piece)
+        assert (piece.epoch, piece.start, piece.end) == (1, number, number + 1)
+        assert torch.equal(piece.payload.tensor, hidden[number])
+        assert piece.payload.seconds == 0.25 * number
+
+
+def test_only_single_tokens_of_one_type_and_width_travel_together() -> None:
+    [to] = parts_of(1)
+    one, two = torch.randn(1, 1, D_MODEL), torch.randn(1, 2, D_MODEL)
+    greeting = edges.to_message(At(1, 4), to=to, sender=to, wire_type="float32")
+    messages = [
+        *(sent(0, to, one), sent(1, to, two), sent(3, to, one), greeting, sent(4, to, one)),
+        *(sent(5, to, one, "bfloat16"), sent(6, to, torch.randn(1, 1, D_MODEL + 1))),
+    ]
+    assert list(edges.together(messages)) == messages
+    assert list(edges.together([])) == []
+    many = [sent(n, to, one) for n in range(MAX_TOGETHER + 2)]
+    assert [len(m.to) for m in edges.together(many)] == [MAX_TOGETHER, 2]  # type: ignore[attr-defined]
+    assert [letter.event.start for letter in received(list(edges.together(many)))] == [  # type: ignore[union-attr]
+        *range(MAX_TOGETHER + 2)
+    ]
+
+
+def test_one_bad_token_spoils_no_other_session() -> None:
+    hidden = [torch.randn(1, 1, D_MODEL) for _ in range(3)]
+    hidden[1][0, 0, 3] = float("nan")
+    alone = [sent(0, to, h) for to, h in zip(parts_of(3), hidden, strict=True)]
+    found = received(list(edges.together(alone)))
+    assert [isinstance(letter.event, ProtocolError) for letter in found] == [False, True, False]
+    with pytest.raises(ProtocolError, match="NaN"):
+        edges.checked(found[1].event, D_MODEL)
+    with pytest.raises(ProtocolError, match="width 8; d_model is 9"):
+        edges.checked(found[0].event, D_MODEL + 1)
+
+
+@pytest.mark.parametrize("name", ["to", "sender", "epoch", "position", "seconds"])
+def test_lists_of_unequal_length_are_the_sender_s_fault(name: str) -> None:
+    [message] = edges.together([sent(0, to, torch.zeros(1, 1, D_MODEL)) for to in parts_of(3)])
+    fields = message.model_dump()
+    short = EdgePieces.model_validate(fields | {name: fields[name][:2]})
+    with pytest.raises(ProtocolError, match="differ in length"):
+        edges.letters(short)
+
+
+def test_a_tensor_with_other_rows_than_pieces_is_the_sender_s_fault() -> None:
+    [message] = edges.together([sent(0, to, torch.zeros(1, 1, D_MODEL)) for to in parts_of(3)])
+    hidden = wire.pack_tensor(torch.zeros(2, 1, D_MODEL))
+    with pytest.raises(ProtocolError, match="shape"):
+        edges.letters(message.model_copy(update={"hidden": hidden}))
 
 
 def test_what_does_not_travel_along_an_edge_is_said() -> None:

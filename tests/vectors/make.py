@@ -15,6 +15,7 @@ from seshu_swarm.session_messages import (
     EdgeAt,
     EdgeAttach,
     EdgePiece,
+    EdgePieces,
     Notice,
     OpenPart,
     PartOpened,
@@ -57,6 +58,14 @@ def messages() -> list[Message]:
                 edge | {"position": 7, "hidden": wire.pack_tensor(hidden, dtype), "seconds": 0.25}
             )
             for dtype in wire.DTYPES
+        ),
+        EdgePieces(
+            to=[PART, OTHER],
+            sender=[OTHER, PART],
+            epoch=[1, 0],
+            position=[7, 128],
+            hidden=wire.pack_tensor(torch.cat([hidden, -hidden])),
+            seconds=[0.25, 0.0],
         ),
         EdgeAttach.model_validate(edge),
         EdgeAt.model_validate(edge | {"position": 8}),
