@@ -51,8 +51,9 @@ class Stage:
         )
         try:
             await village.start()
-            user = await User.enter(village, model)
+            user = await User.enter(village)
             try:
+                running.settle()
                 yield village, user
             finally:
                 await user.leave()
@@ -61,8 +62,17 @@ class Stage:
 
     def model(self, *, d_model: int, num_blocks: int) -> RandomModel:
         folder = self._folder / f"model-{d_model}x{num_blocks}"
+        seed = self.settings.seed
+        return RandomModel.write(folder, d_model=d_model, num_blocks=num_blocks, seed=seed)
+
+    def model_after(self, before: RandomModel, number: int) -> RandomModel:
+        """Other weights in the same shape, as the `number`th revision after a first one."""
         return RandomModel.write(
-            folder, d_model=d_model, num_blocks=num_blocks, seed=self.settings.seed
+            self._folder / f"{before.folder.name}-{number}",
+            d_model=before.shape.d_model,
+            num_blocks=before.shape.num_blocks,
+            seed=self.settings.seed + number,
+            parent=before.revision,
         )
 
 

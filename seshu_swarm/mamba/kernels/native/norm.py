@@ -30,8 +30,21 @@ class NativeNorm:
     def __call__(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         ready = x.to(dtype).contiguous(), weight.to(dtype).contiguous()
+        if not torch.is_grad_enabled():
+            return _forward(self.library, *ready, epsilon)[0].to(x.dtype)
         y: Tensor = _Norm.apply(self.library, *ready, epsilon)
         return y.to(x.dtype)
+
+
+def _forward(
+    library: Library, x: Tensor, weight_W: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """The normed rows, and 1 / rms of each."""
+    y, scale_R = torch.empty_like(x), x.new_empty(x.shape[:-1])
+    call = _call(x, weight_W, scale_R, epsilon)
+    call.y = address(y)
+    library.call("norm_forward", x.dtype, call)
+    return y, scale_R
 
 
 def _call(x: Tensor, weight_W: Tensor, scale_R: Tensor, epsilon: float) -> NormCall:
@@ -49,10 +62,7 @@ def _call(x: Tensor, weight_W: Tensor, scale_R: Tensor, epsilon: float) -> NormC
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, library: Library, x: Tensor, weight_W: Tensor, epsilon: float) -> Tensor:
-        y, scale_R = torch.empty_like(x), x.new_empty(x.shape[:-1])
-        call = _call(x, weight_W, scale_R, epsilon)
-        call.y = address(y)
-        library.call("norm_forward", x.dtype, call)
+        y, scale_R = _forward(library, x, weight_W, epsilon)
         ctx.library, ctx.epsilon = library, epsilon
         ctx.save_for_backward(x, weight_W, scale_R)
         return y
