@@ -51,6 +51,7 @@ def check_names(found: Collection[str], expected: Collection[str], *, source: st
         raise PackageError(
             f"{source} {kind} {_counted(missing or extra)}",
             rule=f"exactly the {len(expected)} tensors that its config.json implies",
+            way_out="fetch or copy the files again, all from one revision",
         )
 
 

@@ -23,7 +23,7 @@ from seshu_swarm.checkpoints.layout import (
     names_by_file,
     span_shards,
 )
-from seshu_swarm.checkpoints.tensor_file import TensorFile
+from seshu_swarm.checkpoints.tensor_file import WAY_OUT, TensorFile
 from seshu_swarm.errors import PackageError
 from seshu_swarm.mamba.ends import Ends
 from seshu_swarm.mamba.shape import MambaShape
@@ -43,13 +43,19 @@ def read_shape(folder: Path) -> MambaShape:
         config = json.loads(data) if len(data) <= MAX_CONFIG_BYTES else None
     except OSError as error:
         raise PackageError(
-            f"{folder} has no readable {CONFIG} ({error.strerror})", rule="a checkpoint carries one"
+            f"{folder} has no readable {CONFIG} ({error.strerror})",
+            rule="a checkpoint carries one",
+            way_out="check the path of the folder",
         ) from None
     except (ValueError, RecursionError) as error:
-        raise PackageError(f"{path} is not JSON: {error}") from None
+        raise PackageError(
+            f"{path} is not JSON: {error}"[:300], rule="one table of sizes", way_out=WAY_OUT
+        ) from None
     if config is None:
-        raise PackageError(f"{path} is too large", rule=f"at most {MAX_CONFIG_BYTES} bytes")
-    return MambaShape.from_config(config)
+        raise PackageError(
+            f"{path} is too large", rule=f"at most {MAX_CONFIG_BYTES} bytes", way_out=WAY_OUT
+        )
+    return MambaShape.from_config(config, source=str(path))
 
 
 def load_span(folder: Path, span: Span) -> SpanModule:
@@ -114,5 +120,6 @@ def _verify(folder: Path, names: Sequence[str]) -> None:
         raise PackageError(
             f"{folder} is a {manifest.kind!r} without {', '.join(missing) or 'blocks'}"[:300],
             rule="a checkpoint's manifest names its config, a shard for each block, and the ends",
+            way_out=WAY_OUT,
         )
     packages.verify(folder, names=names)

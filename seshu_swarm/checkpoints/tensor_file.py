@@ -96,6 +96,7 @@ def check_finite(num_bad: int, num_all: int, *, source: str) -> None:
         raise PackageError(
             f"{source} holds {num_bad} infinite or undefined numbers of {num_all}",
             rule="finite weights only",
+            way_out="use an earlier checkpoint",
         )
 
 
@@ -136,10 +137,12 @@ def _parse(header: bytes, path: Path) -> dict[str, Any]:
         table = json.loads(header.decode("utf-8"), object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise PackageError(
-            f"{path}: the header is not JSON: {error}"[:300], rule=WHOLE_RULE
+            f"{path}: the header is not JSON: {error}"[:300], rule=WHOLE_RULE, way_out=WAY_OUT
         ) from None
     if not isinstance(table, dict):
-        raise PackageError(f"{path}: the header is {shown(table)}", rule="a table of tensors")
+        raise PackageError(
+            f"{path}: the header is {shown(table)}", rule="a table of tensors", way_out=WAY_OUT
+        )
     table.pop("__metadata__", None)
     return table
 
@@ -155,7 +158,9 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(source: str, value: Any, shape: tuple[int, ...]) -> TensorEntry:
     """The entry of a tensor that must have this shape; the size it states must be its size."""
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise PackageError(f"{source} is {shown(value)}", rule="dtype, shape and data_offsets")
+        raise PackageError(
+            f"{source} is {shown(value)}", rule="dtype, shape and data_offsets", way_out=WAY_OUT
+        )
     dtype, sizes, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise PackageError(
@@ -164,14 +169,21 @@ def _entry(source: str, value: Any, shape: tuple[int, ...]) -> TensorEntry:
             way_out="save the model in float32 first",
         )
     if not _are_whole(sizes) or tuple(sizes) != shape:
-        raise PackageError(f"{source} has shape {_listed(sizes)}", rule=f"{list(shape)}")
+        raise PackageError(
+            f"{source} has shape {_listed(sizes)}",
+            rule=f"{list(shape)} by the sizes in config.json",
+            way_out=WAY_OUT,
+        )
     if not _are_whole(offsets) or len(offsets) != 2:
-        raise PackageError(f"{source} lies at {_listed(offsets)}", rule="two offsets in bytes")
+        raise PackageError(
+            f"{source} lies at {_listed(offsets)}", rule="two offsets in bytes", way_out=WAY_OUT
+        )
     entry = TensorEntry(DTYPES[dtype], shape, offsets[0])
     if offsets[1] - offsets[0] != entry.num_bytes:
         raise PackageError(
             f"{source} of shape {list(shape)} lies at {_listed(offsets)}",
             rule=f"it takes {entry.num_bytes} bytes",
+            way_out=WAY_OUT,
         )
     return entry
 
@@ -192,6 +204,7 @@ def _check_tiling(entries: Mapping[str, TensorEntry], data_bytes: int, path: Pat
             raise PackageError(
                 f"{path}: {name} starts at byte {entry.start}",
                 rule=f"the tensor before it ends at {position}",
+                way_out=WAY_OUT,
             )
         position += entry.num_bytes
     if position != data_bytes:

@@ -14,6 +14,7 @@
     ends         embeddings, final norm and head
     whole        ends and all blocks in one process, without transformers
     cache        states of all blocks between two calls of the transformers class
+    checks       ids and residual streams from callers, refused by name
     padding      an attention mask to rows that begin at their first token
     pretrained   configuration, loading and saving of the transformers classes
     model        the transformers classes around the same blocks (with pretrained, the only files

@@ -11,7 +11,7 @@ Shapes: B batch, L length, M d_model, V vocab_size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin
@@ -21,6 +21,14 @@ from transformers.utils import ModelOutput
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.block import MambaBlock
 from seshu_swarm.mamba.cache import BlockState, RecurrentCache
+from seshu_swarm.mamba.checks import (
+    check_cache,
+    check_ids,
+    check_labels,
+    check_no_attention_cache,
+    check_prompts,
+    check_stream,
+)
 from seshu_swarm.mamba.decoding import step_cache
 from seshu_swarm.mamba.norm import RMSNorm
 from seshu_swarm.mamba.padding import Padding
@@ -84,7 +92,7 @@ class SeshuMambaModel(SeshuMambaPreTrainedModel):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **_: Any,
+        **others: Any,
     ) -> SeshuMambaOutput | tuple[Any, ...]:
         """The arguments of stock MambaModel; a cache given is continued from and advanced.
 
@@ -93,7 +101,11 @@ class SeshuMambaModel(SeshuMambaPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise UsageError("input_ids and inputs_embeds", rule="give exactly one of them")
-        hidden_BLM = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        check_no_attention_cache(others)
+        hidden_BLM = self._embedded(input_ids) if inputs_embeds is None else inputs_embeds
+        check_stream(
+            hidden_BLM, self._shape.d_model, self.norm_f.weight.dtype, name="inputs_embeds"
+        )
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
         if cache_params is None and use_cache:
@@ -113,6 +125,11 @@ class SeshuMambaModel(SeshuMambaPreTrainedModel):
         as_dict = self.config.return_dict if return_dict is None else return_dict
         return output if as_dict else output.to_tuple()
 
+    def _embedded(self, input_ids: Tensor | None) -> Tensor:
+        check_ids(cast(Tensor, input_ids), self.embeddings.num_embeddings)
+        hidden_BLM: Tensor = self.embeddings(input_ids)
+        return hidden_BLM
+
     def _run(
         self,
         hidden_BLM: Tensor,
@@ -125,6 +142,7 @@ class SeshuMambaModel(SeshuMambaPreTrainedModel):
         if padding is not None:
             hidden_BLM, lengths_B = padding.text_first(hidden_BLM), padding.lengths
         if cache is not None:
+            check_cache(cache)
             cache.check(num_blocks=len(self.layers), batch=hidden_BLM.shape[0])
             if padding is None and every_BLM is None:
                 stepped_BLM = step_cache(self._shape, self.layers, hidden_BLM, cache)
@@ -181,14 +199,9 @@ class SeshuMambaForCausalLM(SeshuMambaPreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """As in transformers, which looks for `inputs_embeds` among these names.
 
-        Raises UsageError for a prompt padded on the right.
+        Raises UsageError for no prompt and for one padded on the right.
         """
-        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
-            raise UsageError(
-                "prompts padded on the right",
-                rule="generation goes on after the last column",
-                way_out='set tokenizer.padding_side = "left"',
-            )
+        check_prompts(input_ids if inputs_embeds is None else None, attention_mask)
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
             input_ids,
             *args,
@@ -217,6 +230,7 @@ class SeshuMambaForCausalLM(SeshuMambaPreTrainedModel, GenerationMixin):
         are shifted here. Of the logits the last `logits_to_keep` positions are kept, or those
         named by a tensor; 0 keeps all. Raises UsageError.
         """
+        check_no_attention_cache(kwargs)
         found: SeshuMambaOutput = self.backbone(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -239,6 +253,7 @@ class SeshuMambaForCausalLM(SeshuMambaPreTrainedModel, GenerationMixin):
     def _loss(
         self, logits_BLV: Tensor, labels_BL: Tensor, mask: Tensor | None, others: dict[str, Any]
     ) -> Tensor:
+        check_labels(labels_BL, logits_BLV.shape[-1], ignored=IGNORED_LABEL)
         batch, length = labels_BL.shape
         if logits_BLV.shape[:2] != labels_BL.shape:
             raise UsageError(
@@ -255,7 +270,9 @@ class SeshuMambaForCausalLM(SeshuMambaPreTrainedModel, GenerationMixin):
 
 
 def _kept(hidden_BLM: Tensor, logits_to_keep: int | Tensor) -> Tensor:
-    """What the head is asked for."""
+    """What the head is asked for. Raises UsageError."""
+    if isinstance(logits_to_keep, int) and logits_to_keep < 0:
+        raise UsageError(f"logits_to_keep {logits_to_keep}", rule="0 for all, or how many")
     places = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
     return hidden_BLM[:, places]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seshu_swarm.errors import PackageError
+from seshu_swarm.errors import PackageError, shown
 
 PAD_ID = 0
 END_ID = 1
@@ -28,6 +28,7 @@ LIMITS = {
     "dt_rank": 65_536,
 }
 MAX_PARAMETERS = 50_000_000_000
+WAY_OUT = "choose a folder that MambaForCausalLM of transformers has saved"
 
 # Options of transformers' MambaConfig that would change the computation, with the one value the
 # blocks implement.
@@ -69,9 +70,9 @@ class MambaShape:
             least = 2 if name == "d_conv" else 1
             _check_size(name, getattr(self, name), least, most)
         if not (isinstance(self.norm_epsilon, float) and 0 < self.norm_epsilon < 0.1):
-            raise PackageError(f"norm epsilon {self.norm_epsilon!r}", rule="between 0 and 0.1")
+            raise PackageError(f"norm epsilon {shown(self.norm_epsilon)}", rule="between 0 and 0.1")
         if type(self.tie_embeddings) is not bool:
-            raise PackageError(f"tie_embeddings {self.tie_embeddings!r}", rule="true or false")
+            raise PackageError(f"tie_embeddings {shown(self.tie_embeddings)}", rule="true or false")
         if self.num_parameters > MAX_PARAMETERS:
             raise PackageError(
                 f"a model of {self.num_parameters} parameters", rule=f"at most {MAX_PARAMETERS}"
@@ -122,11 +123,22 @@ class MambaShape:
         return tensors | self.ends_tensors()
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> MambaShape:
+    def from_config(cls, config: Mapping[str, Any], *, source: str = "config.json") -> MambaShape:
         """Read a transformers `config.json` that may come from anyone. Raises PackageError."""
+        try:
+            return cls._read(config)
+        except PackageError as error:
+            raise PackageError(
+                f"{source}: {error.what}"[:300], rule=error.rule, way_out=WAY_OUT
+            ) from None
+
+    @classmethod
+    def _read(cls, config: Mapping[str, Any]) -> MambaShape:
         if not isinstance(config, Mapping) or config.get("model_type") != "mamba":
             found = config.get("model_type") if isinstance(config, Mapping) else config
-            raise PackageError(f"model type {found!r}", rule="a checkpoint's config says 'mamba'")
+            raise PackageError(
+                f"model type {shown(found)}", rule="a checkpoint's config says 'mamba'"
+            )
         _check_options(config)
         sizes = {name: _required(config, key) for name, key in _CONFIG_NAMES.items()}
         dt_rank = config.get("time_step_rank", "auto")
@@ -138,7 +150,7 @@ class MambaShape:
         )
         if config.get("intermediate_size", shape.d_inner) != shape.d_inner:
             raise PackageError(
-                f"intermediate_size {config['intermediate_size']!r}",
+                f"intermediate_size {shown(config['intermediate_size'])}",
                 rule=f"expand * hidden_size = {shape.d_inner}",
             )
         return shape
@@ -172,14 +184,14 @@ def block_prefix(block_index: int) -> str:
 
 def _check_size(name: str, value: object, least: int, most: int) -> None:
     if not (type(value) is int and least <= value <= most):
-        raise PackageError(f"{name} {value!r}", rule=f"a whole number from {least} to {most}")
+        raise PackageError(f"{name} {shown(value)}", rule=f"a whole number from {least} to {most}")
 
 
 def _check_options(config: Mapping[str, Any]) -> None:
     for key, implemented in _FIXED_OPTIONS.items():
         if config.get(key, implemented) != implemented:
             raise PackageError(
-                f"config option {key} = {config[key]!r}",
+                f"config option {key} = {shown(config[key])}",
                 rule=f"the engine implements {key} = {implemented!r} only",
             )
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.block import MambaBlock
+from seshu_swarm.mamba.checks import check_stream
 from seshu_swarm.mamba.decoding import step_blocks
 from seshu_swarm.mamba.shape import MambaShape, block_prefix
-from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.mamba.state import RecurrentState, state_sizes
 from seshu_swarm.spans import Span
 
 
@@ -46,6 +47,7 @@ class SpanModule(nn.Module):
         Of row b only the first lengths[b] (int64) tokens count; none means all. What is returned
         for the others means nothing.
         """
+        check_stream(hidden_BLM, self.shape.d_model, next(self.parameters()).dtype)
         if state is None:
             for block in self.blocks:
                 hidden_BLM, _, _ = block(hidden_BLM, lengths_B=lengths_B)
@@ -55,7 +57,6 @@ class SpanModule(nn.Module):
             done = step_blocks(self.shape, self.blocks, hidden_BLM[:, 0], state.conv, state.ssm)
             if done is not None:
                 return done[0][:, None], state.advanced(done[1], done[2], 1)
-        num_tokens = hidden_BLM.shape[1] if lengths_B is None else lengths_B.tolist()
         conv, ssm = [], []
         for index, block in enumerate(self.blocks):
             hidden_BLM, next_conv, next_ssm = block(
@@ -63,6 +64,7 @@ class SpanModule(nn.Module):
             )
             conv.append(next_conv)
             ssm.append(next_ssm)
+        num_tokens = hidden_BLM.shape[1] if lengths_B is None else lengths_B.tolist()
         return hidden_BLM, state.advanced(torch.stack(conv), torch.stack(ssm), num_tokens)
 
     def _check(self, hidden_BLM: Tensor, state: RecurrentState) -> None:
@@ -71,10 +73,15 @@ class SpanModule(nn.Module):
                 f"state of blocks {state.span} and {state.batch} sessions",
                 rule=f"blocks {self.span} and {hidden_BLM.shape[0]} sessions",
             )
-        if hidden_BLM.shape[-1] != self.shape.d_model:
+        expected = state_sizes(self.shape, self.span, state.batch)
+        found = tuple(state.conv.shape), tuple(state.ssm.shape)
+        if found != expected:
             raise UsageError(
-                f"a residual stream of width {hidden_BLM.shape[-1]}",
-                rule=f"d_model is {self.shape.d_model}",
+                f"states {found[0]} and {found[1]}", rule=f"{expected[0]} and {expected[1]}"
+            )
+        if state.conv.device != hidden_BLM.device:
+            raise UsageError(
+                f"a state on {state.conv.device}", rule=f"{hidden_BLM.device}, where the stream is"
             )
 
     def part(self, span: Span) -> SpanModule:

@@ -38,7 +38,7 @@ class RecurrentState:
     @classmethod
     def zeros(cls, shape: MambaShape, span: Span, batch: int = 1) -> RecurrentState:
         """The state before the first token."""
-        conv, ssm = _sizes(shape, span, batch)
+        conv, ssm = state_sizes(shape, span, batch)
         return cls(torch.zeros(conv), torch.zeros(ssm), span, (0,) * batch)
 
     @property
@@ -78,6 +78,10 @@ class RecurrentState:
         if len({state.span for state in states}) != 1:
             spans = ", ".join(str(state.span) for state in states)
             raise UsageError(f"states of spans {spans}", rule="a batch is of one span")
+        sizes = {(state.conv.shape[2:], state.ssm.shape[2:]) for state in states}
+        if len(sizes) != 1:
+            widths = [tuple(conv) + tuple(ssm) for conv, ssm in sizes]
+            raise UsageError(f"states of channels {widths}", rule="a batch is of one model")
         return RecurrentState(
             torch.cat([state.conv for state in states], dim=1),
             torch.cat([state.ssm for state in states], dim=1),
@@ -121,7 +125,7 @@ class RecurrentState:
             raise PackageError(
                 f"state of {found}"[:300], rule=f"revision {revision!r}, span {str(span)!r}"
             )
-        conv_size, ssm_size = _sizes(shape, span, len(positions))
+        conv_size, ssm_size = state_sizes(shape, span, len(positions))
         try:
             tensors = safetensors_torch.load(data)
         except (SafetensorError, ValueError, KeyError) as error:
@@ -135,9 +139,10 @@ class RecurrentState:
         return cls(tensors["conv"], tensors["ssm"], span, positions)
 
 
-def _sizes(
+def state_sizes(
     shape: MambaShape, span: Span, batch: int
 ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """Of conv and of ssm."""
     rows = (span.length, batch, shape.d_inner)
     return (*rows, shape.d_conv - 1), (*rows, shape.d_state)
 

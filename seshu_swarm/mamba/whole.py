@@ -10,6 +10,8 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor, nn
 
+from seshu_swarm.errors import UsageError
+from seshu_swarm.mamba.checks import check_ids
 from seshu_swarm.mamba.ends import Ends
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
@@ -29,7 +31,8 @@ class WholeModel(nn.Module):
         self.span = span or SpanModule(shape, Span(0, shape.num_blocks))
 
     def logits(self, ids_BL: Tensor) -> Tensor:
-        """Logits of every position, (batch, length, vocab_size)."""
+        """Logits of every position, (batch, length, vocab_size). Raises UsageError."""
+        check_ids(ids_BL, self.shape.vocab_size)
         hidden_BLM, _ = self.span(self.ends.embed(ids_BL))
         return self.ends.logits(hidden_BLM)
 
@@ -37,7 +40,13 @@ class WholeModel(nn.Module):
         return RecurrentState.zeros(self.shape, self.span.span, batch)
 
     def prefill(self, ids_BL: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Absorb tokens; logits (batch, vocab_size) after the last one, and the next state."""
+        """Absorb tokens; logits (batch, vocab_size) after the last one, and the next state.
+
+        Raises UsageError for no tokens, ids beyond the vocabulary and a state that does not fit.
+        """
+        check_ids(ids_BL, self.shape.vocab_size)
+        if ids_BL.shape[1] == 0:
+            raise UsageError("a prompt without tokens", rule="one token or more")
         hidden_BLM, next_state = self.span(self.ends.embed(ids_BL), state)
         return self.ends.logits(hidden_BLM[:, -1:])[:, 0], next_state
 
@@ -50,7 +59,9 @@ class WholeModel(nn.Module):
         self, ids: Sequence[int], *, max_new_tokens: int, stop_ids: Collection[int] = ()
     ) -> list[int]:
         """The likeliest continuation of one prompt; a stop id ends it and is not returned."""
-        logits_BV, state = self.prefill(torch.tensor([list(ids)]), self.zero_state())
+        logits_BV, state = self.prefill(
+            torch.tensor([list(ids)], dtype=torch.int64), self.zero_state()
+        )
         generated: list[int] = []
         while len(generated) < max_new_tokens:
             token = int(logits_BV[0].argmax())

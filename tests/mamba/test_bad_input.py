@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from seshu_swarm.mamba.scan import selective_scan
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.spans import Span
 
 torch.set_num_threads(1)
@@ -171,19 +173,88 @@ def test_a_span_refuses_the_state_of_another_span(module: SpanModule) -> None:
         module(hidden, RecurrentState.zeros(SHAPE, Span(1, 3), batch=3))
 
 
+@pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.parametrize("may_step", [True, False])
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (MambaShape(d_model=8, num_blocks=4, d_state=5), r"state \(1, 16, 5\).*\(1, 16, 16\)"),
-        (MambaShape(d_model=8, num_blocks=4, d_conv=3), r"state \(1, 16, 2\).*\(1, 16, 3\)"),
-        (MambaShape(d_model=4, num_blocks=4), r"state \(1, 8, 3\).*\(1, 16, 3\)"),
+        (MambaShape(d_model=8, num_blocks=4, d_state=5), r"\(2, 1, 16, 5\); .*\(2, 1, 16, 16\)"),
+        (MambaShape(d_model=8, num_blocks=4, d_conv=3), r"\(2, 1, 16, 2\).*\(2, 1, 16, 3\)"),
+        (MambaShape(d_model=4, num_blocks=4), r"\(2, 1, 8, 3\).*\(2, 1, 16, 3\)"),
     ],
 )
 def test_a_span_refuses_the_state_of_another_model(
-    module: SpanModule, other: MambaShape, said: str
+    module: SpanModule, other: MambaShape, said: str, length: int, may_step: bool
 ) -> None:
+    hidden = torch.zeros(1, length, SHAPE.d_model)
+    with torch.set_grad_enabled(not may_step), pytest.raises(UsageError, match=said):
+        module(hidden, RecurrentState.zeros(other, Span(1, 3)))
+
+
+@pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.parametrize("num_blocks", [1, 3])
+def test_a_span_refuses_tensors_of_more_or_fewer_blocks(
+    module: SpanModule, num_blocks: int, length: int
+) -> None:
+    long = RecurrentState.zeros(SHAPE, Span(0, 3))
+    state = replace(long, conv=long.conv[:num_blocks], ssm=long.ssm[:num_blocks], span=Span(1, 3))
+    with torch.inference_mode(), pytest.raises(UsageError, match=rf"\({num_blocks}, 1, 16, 3\)"):
+        module(torch.zeros(1, length, SHAPE.d_model), state)
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        (torch.zeros(1, 2, 7), r"residual stream \(1, 2, 7\).*d_model = 8"),
+        (torch.zeros(1, 8), r"residual stream \(1, 8\)"),
+        (torch.zeros(1, 1, 1, 8), r"residual stream \(1, 1, 1, 8\)"),
+        (torch.zeros(1, 2, 8, dtype=torch.float64), r"torch.float64; torch.float32"),
+        (torch.zeros(1, 2, 8, dtype=torch.float16), r"torch.float16; torch.float32"),
+        (torch.zeros(1, 2, 8, dtype=torch.int64), r"torch.int64; torch.float32"),
+    ],
+    ids=str,
+)
+def test_a_span_refuses_another_stream(
+    module: SpanModule, hidden: Tensor, said: str, with_state: bool
+) -> None:
+    state = RecurrentState.zeros(SHAPE, Span(1, 3)) if with_state else None
     with pytest.raises(UsageError, match=said):
-        module(torch.zeros(1, 2, SHAPE.d_model), RecurrentState.zeros(other, Span(1, 3)))
+        module(hidden, state)
+
+
+def test_a_span_runs_narrower_streams_where_torch_casts(module: SpanModule) -> None:
+    hidden = torch.randn(1, 2, SHAPE.d_model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        narrow, _ = module(hidden.bfloat16())
+    torch.testing.assert_close(narrow.float(), module(hidden)[0].float(), atol=0.1, rtol=0.1)
+
+
+def test_lengths_that_are_no_tensor_are_refused(module: SpanModule) -> None:
+    wrong: Any = [2]
+    state = RecurrentState.zeros(SHAPE, Span(1, 3))
+    with pytest.raises(UsageError, match="lengths of list"):
+        module(torch.zeros(1, 2, SHAPE.d_model), state, wrong)
+
+
+def test_states_of_two_models_make_no_batch() -> None:
+    other = MambaShape(d_model=4, num_blocks=4)
+    states = [RecurrentState.zeros(shape, Span(1, 3)) for shape in (SHAPE, other)]
+    with pytest.raises(UsageError, match="a batch is of one model"):
+        RecurrentState.gather(states)
+
+
+def test_prompts_and_ids_that_are_none_are_refused_by_the_whole_model() -> None:
+    model = WholeModel(SHAPE)
+    for wrong in (-1, SHAPE.vocab_size, 10**12):
+        with pytest.raises(UsageError, match=f"token id {wrong}; 0 to 383"):
+            model.logits(torch.tensor([[3, wrong]]))
+        with pytest.raises(UsageError, match=f"token id {wrong}"):
+            model.step(torch.tensor([wrong]), model.zero_state())
+    with pytest.raises(UsageError, match="without tokens"):
+        model.generate_greedy([], max_new_tokens=1)
+    with pytest.raises(UsageError, match=r"of torch\.float32"):
+        model.logits(torch.zeros(1, 2))
 
 
 def test_bytes_of_another_revision_span_or_model_are_refused_with_both_values() -> None:

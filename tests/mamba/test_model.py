@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache, MambaConfig, MambaForCausalLM
 
 from seshu_swarm import checkpoints
 from seshu_swarm.errors import PackageError, UsageError
@@ -157,12 +157,38 @@ def test_logits_to_keep_and_hidden_states(folder: Path) -> None:
     assert torch.equal(as_tuple[0], whole.logits)
 
 
-def test_senseless_calls_are_refused(folder: Path) -> None:
-    model, ids = SeshuMambaForCausalLM.from_pretrained(folder), some_ids()
-    with pytest.raises(UsageError, match="exactly one"):
-        model()
-    with pytest.raises(UsageError, match="all logits kept"):
-        model(ids, labels=ids, logits_to_keep=2)
+SENSELESS: list[tuple[str, Callable[[SeshuMambaForCausalLM, torch.Tensor], object]]] = [
+    ("exactly one", lambda model, ids: model()),
+    ("exactly one", lambda model, ids: model(ids, inputs_embeds=torch.zeros(2, 40, 32))),
+    ("all logits kept", lambda model, ids: model(ids, labels=ids, logits_to_keep=2)),
+    ("logits_to_keep -2", lambda model, ids: model(ids, logits_to_keep=-2)),
+    ("token id -1; 0 to 383", lambda model, ids: model(ids * 0 - 1)),
+    ("token id 384; 0 to 383", lambda model, ids: model(ids * 0 + 384)),
+    ("of torch.float32", lambda model, ids: model(ids.float())),
+    (r"input_ids \(40,\)", lambda model, ids: model(ids[0])),
+    ("input_ids of list", lambda model, ids: model(ids.tolist())),
+    ("inputs_embeds .*d_model = 32", lambda model, ids: model(inputs_embeds=torch.zeros(1, 2, 31))),
+    ("of torch.float64", lambda model, ids: model(inputs_embeds=torch.zeros(1, 2, 32).double())),
+    ("labels with token id 1000", lambda model, ids: model(ids, labels=ids * 0 + 1000)),
+    ("labels with token id -5", lambda model, ids: model(ids, labels=ids * 0 - 5)),
+    (r"labels \(40,\)", lambda model, ids: model(ids, labels=ids[0])),
+    ("labels .*of torch.float32", lambda model, ids: model(ids, labels=ids.float())),
+    ("cache_params of list", lambda model, ids: model(ids, cache_params=[])),
+    ("cache_params of DynamicCache", lambda model, ids: model(ids, cache_params=DynamicCache())),
+    ("past_key_values", lambda model, ids: model(ids, past_key_values=model(ids).cache_params)),
+    ("without tokens", lambda model, ids: model.generate(ids[:1, :0], max_new_tokens=2)),
+    ("without tokens", lambda model, ids: model.generate(ids[:0], max_new_tokens=2)),
+    ("nothing but padding", lambda model, ids: model.generate(ids * 0, max_new_tokens=2)),
+]
+
+
+@pytest.mark.parametrize(("said", "call"), SENSELESS, ids=[said for said, _ in SENSELESS])
+def test_senseless_calls_are_refused(
+    folder: Path, said: str, call: Callable[[SeshuMambaForCausalLM, torch.Tensor], object]
+) -> None:
+    model = SeshuMambaForCausalLM.from_pretrained(folder).eval()
+    with pytest.raises(UsageError, match=said):
+        call(model, some_ids())
 
 
 def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_less(folder: Path) -> None:

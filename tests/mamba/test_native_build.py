@@ -30,6 +30,9 @@ ROOT = Path(__file__).parents[2]
 COMPILER = next(filter(None, map(shutil.which, build.COMPILERS)), None)
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler on PATH")
 NOBODY = 65_534
+# A user without an entry in /etc/passwd.
+NO_ENTRY = 54_321
+OPEN = all(folder.stat().st_mode & 0o005 == 0o005 for folder in (ROOT, *ROOT.parents))
 
 # Prints the implementation that a process chooses, and what it tells the operator.
 CHOOSE = """
@@ -96,6 +99,43 @@ def test_without_a_compiler_torch_runs_and_the_reason_is_told(tmp_path: Path) ->
     assert reason.startswith("INFO no native kernels: /nonexistent/cc: ")
     assert choice == "INFO kernels on cpu: torch (of torch)"
     assert (is_right, name) == ("True", "torch")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(not OPEN, reason="other users cannot read this checkout")
+@pytest.mark.parametrize("home", [None, "of another user"])
+def test_without_a_home_of_its_own_torch_runs(tmp_path: Path, home: str | None) -> None:
+    """As in a container whose user has no entry and no home, or another's."""
+    closed = tmp_path / "home"
+    closed.mkdir(mode=0o700)
+    become = ["import os", f"os.setgid({NOBODY}); os.setuid({NO_ENTRY})"]
+    become += ["for name in ('HOME', 'XDG_CACHE_HOME'): os.environ.pop(name, None)"]
+    become += [] if home is None else [f"os.environ['HOME'] = {str(closed)!r}"]
+    before, rows, after = CHOOSE.partition("rows = ")
+    code = before + "\n".join(become) + "\n" + rows + after
+    reason, _, is_right, name = printed(start(code, "/nonexistent"))
+    said = "no home folder: set XDG_CACHE_HOME" if home is None else "Permission denied"
+    assert said in reason and (is_right, name) == ("True", "torch")
+
+
+def test_a_relative_cache_folder_does_not_count(
+    nothing_yet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert loading.cache_folder() == tmp_path / ".cache" / "seshu-swarm"
+
+
+@needs_compiler
+def test_a_lesser_library_runs_where_the_best_can_not_be_made(
+    nothing_yet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package from a compiler that knew fewer instructions than this processor has."""
+    installed = compile_library(loading.INSTALLED, "baseline")
+    monkeypatch.setattr(loading, "instruction_sets", lambda: ["avx512", "avx2", "baseline"])
+    monkeypatch.setenv("CC", "/nonexistent/cc")
+    found = loading.load()
+    assert (found.path, found.instruction_set) == (installed, "baseline")
 
 
 def test_no_compiler_on_the_path_is_a_reason(
@@ -181,7 +221,7 @@ def test_another_library_under_that_name_is_replaced(nothing_yet: Path, tmp_path
     source.write_text("int other(void) { return 1; }\n")
     nothing_yet.mkdir(mode=0o700)
     subprocess.run([str(COMPILER), "-shared", "-fPIC", source, "-o", cached], check=True)
-    with pytest.raises(BuildError, match=r"does not load: .* undefined symbol"):
+    with pytest.raises(BuildError, match=r"no library from .* undefined symbol"):
         loading.load()
     under_a_new_name = shutil.copy(cached, tmp_path / "copy.so")
     assert Library(Path(under_a_new_name), "baseline")

@@ -127,6 +127,8 @@ def _check(
 def _check_lengths(lengths: Tensor | None, first: Tensor) -> None:
     if lengths is None:
         return
+    if not isinstance(lengths, Tensor):
+        raise UsageError(f"lengths of {type(lengths).__name__}", rule="a tensor of int64")
     if lengths.shape != first.shape[:1] or lengths.dtype != torch.int64:
         raise UsageError(
             f"lengths {_size(lengths)} of {lengths.dtype}",

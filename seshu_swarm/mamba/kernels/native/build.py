@@ -40,7 +40,7 @@ def library_name(instruction_set: str) -> str:
 
 def compile_library(folder: Path, instruction_set: str) -> Path:
     """Compile into `folder`, all or nothing; several processes may do so at once. Raises BuildError."""
-    compiler = os.environ.get("CC") or next(filter(shutil.which, COMPILERS), None)
+    compiler = os.environ.get("CC", "").strip() or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         raise BuildError(f"no C compiler: none of {', '.join(COMPILERS)} on PATH")
     target = folder / library_name(instruction_set)
