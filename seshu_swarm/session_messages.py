@@ -43,7 +43,7 @@ class OpenPart(Message):
     next: Address
     position: Count
     state_bytes: Count
-    snapshot_tokens: Annotated[int, Field(ge=1, le=65_536)]
+    snapshot_tokens: Annotated[int, Field(ge=1, le=4_096)]  # half of what a part keeps
     wire_type: WireType
     takes_pushes: bool = False
 
@@ -115,7 +115,6 @@ class Ping(Message):
     """Answered at once by Pong, whatever the part computes."""
 
     type: Literal["ping"] = "ping"
-    should_nudge: bool = False
 
 
 class AskSnapshot(Message):

@@ -82,6 +82,7 @@ class SpanService:
         """End what is left of every session, and serve nothing until the next `load`."""
         for hosted in self._parts.all():
             hosted.fail(refusal(Refusal.REVISION_MISMATCH, "no room for two revisions"))
+            self._close(hosted)  # also where no stream stands that would
         self._served.clear()
 
     def notify(self, name: str, *, revision: str | None = None) -> int:
@@ -119,10 +120,13 @@ class SpanService:
             BETWEEN_PARTS, seconds=IDLE_SECONDS, what=what
         ):
             for letter in edges.letters(message):
-                hosted = self._parts.get(letter.to)
-                if hosted is not None:  # else its session has ended
-                    sender = _sender(hosted, channel.peer_id, letter.sender)
-                    self._edge_event(hosted, sender, letter.event)
+                self._pushed(channel.peer_id, letter)
+
+    def _pushed(self, peer: str, letter: edges.Letter) -> None:
+        # Not in the loop above: while that waits, it would hold the last part, and with it the weights.
+        hosted = self._parts.get(letter.to)
+        if hosted is not None:  # else its session has ended
+            self._edge_event(hosted, _sender(hosted, peer, letter.sender), letter.event)
 
     async def close(self) -> None:
         self.engine.close()
@@ -177,8 +181,6 @@ class SpanService:
                     position=part.position, received=part.received, is_computing=part.is_computing
                 )
                 hosted.tell(pong)
-                if message.should_nudge:
-                    self._deliver(hosted, part.nudge())
             case AskSnapshot():
                 hosted.owes_snapshot = True
                 self._deliver(hosted, [])

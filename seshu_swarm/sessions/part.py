@@ -26,6 +26,9 @@ from seshu_swarm.sessions.messages import (
     To,
 )
 
+# Of `_twin`: the next part was asked where it is and has said nothing yet.
+AWAITED = -1
+
 
 class Part(Generic[P, S]):
     """`take` gives what is to be computed next, `done` commits it.
@@ -46,6 +49,9 @@ class Part(Generic[P, S]):
         self._sent: int | None = None
         # The gap that the sender already knows of: the pieces behind it, under way, say nothing new.
         self._asked: int | None = None
+        # The next part's own greeting and its answer to ours say the same where they cross. This is
+        # what the first of them said; the other one, its twin, says nothing new.
+        self._twin: int | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -62,6 +68,7 @@ class Part(Generic[P, S]):
         greetings: list[To[P, S]] = [To(self.before, At(self.epoch, self.received))]
         if self.next != CLIENT:
             greetings.append(To(self.next, Attach(self.epoch)))
+        self._twin = None if self.next == CLIENT else AWAITED
         return greetings
 
     def reroute(self, asked: Reroute) -> list[To[P, S]]:
@@ -94,16 +101,18 @@ class Part(Generic[P, S]):
         """The output edge says where it is: send what it lacks.
 
         It may be ahead of this part, which then is catching up and has nothing to send yet. Nobody is
-        behind what was trimmed: who says so said it long ago.
+        behind what was trimmed: who says so said it long ago. Of two that crossed the first is
+        answered. What was lost with a broken stream is asked for again, since both ends of a new
+        one greet; whoever waits in vain is nudged.
         """
         if (sender, at.epoch) != (self.next, self.epoch) or at.position < self._log.start:
             return []
+        if at.position == self._twin:
+            self._twin = None
+            return []
+        self._twin = at.position if self._twin == AWAITED else None
         self._sent = max(at.position, self._log.end)
         return [To(self.next, piece) for piece in self._log.since(at.position, self.epoch)]
-
-    def nudge(self) -> list[To[P, S]]:
-        """Somebody has waited for too long: ask the next part where it is, tell the one before."""
-        return self.greet()
 
     def take(self, max_tokens: int) -> P | None:
         """What to compute next: at most `max_tokens`, ending where a snapshot is due."""

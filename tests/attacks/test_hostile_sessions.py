@@ -13,10 +13,11 @@ import torch
 from seshu_swarm import outbox, pushing, wire
 from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
-from seshu_swarm.edges import CLIENT_PART, address
+from seshu_swarm.edges import CLIENT_PART, address, together
 from seshu_swarm.errors import PeerError, RefusalError
 from seshu_swarm.frames import FrameKind
 from seshu_swarm.peer import admission, serving
+from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS
 from seshu_swarm.protocol import SESSIONS, Message
 from seshu_swarm.session_messages import (
     FROM_CLIENT,
@@ -76,6 +77,9 @@ def piece(position: int, hidden: torch.Tensor, to: bytes = PART_ID, epoch: int =
     )
 
 
+_PAIR = next(together([piece(0, NAN), piece(0, NAN)]))
+UNEVEN = _PAIR.model_copy(update={"epoch": [0]}).model_dump()
+
 FORGED: dict[str, list[Message]] = {
     "a true piece": [piece(3, pieces_of(5)[0])],
     "a piece of the client": [piece(3, pieces_of(5)[0]).model_copy(update={"sender": CLIENT_PART})],
@@ -83,6 +87,7 @@ FORGED: dict[str, list[Message]] = {
     "no numbers": [piece(3, NAN)],
     "another width": [piece(3, torch.zeros(1, 1, 31))],
     "too long": [piece(3, torch.zeros(1, 513, 32))],
+    "several at once": [*together([piece(3, NAN), piece(3, pieces_of(1)[0], to=OTHER_ID)])],
     "where it is": [
         EdgeAt(to=PART_ID, sender=OTHER_ID, epoch=epoch, position=position)
         for epoch in (0, 1, 99)
@@ -110,6 +115,29 @@ def test_who_is_not_a_neighbour_is_not_heard(
         await answers(control, fleet, 3, 3)
         stream.close()
         await control.end()
+
+    fleet.loopback.run(attack())
+
+
+def test_one_bad_token_among_others_ends_its_own_session_alone(fleet: Fleet) -> None:
+    async def attack() -> None:
+        host, _ = await victim(fleet)
+        controls = [
+            await open_part(fleet.client, host, fleet.tiny.revision, part_id=part_id)
+            for part_id in (PART_ID, OTHER_ID)
+        ]
+        bad, good = controls
+        good_piece, *_ = pieces_of(1)
+        said = [piece(0, NAN), piece(0, good_piece, to=OTHER_ID)]
+        mine = [message.model_copy(update={"sender": CLIENT_PART}) for message in said]
+        [message] = together(mine)
+        stream = await fleet.client.open(host.swarm.peer_id, PUSHES)
+        await stream.send(message)
+        assert worst([await good.output()], fleet.expected([good_piece])) < TOLERANCE
+        with pytest.raises(RefusalError, match=r"MALFORMED.*NaN"):
+            await bad.output()
+        stream.close()
+        await good.end()
 
     fleet.loopback.run(attack())
 
@@ -160,7 +188,18 @@ def test_a_flood_of_unknown_parts_costs_nothing(fleet: Fleet, mallory: Swarm) ->
 
 @pytest.mark.parametrize(
     "body",
-    [{"type": "open"}, {"type": "piece"}, {"type": "ping"}, {"type": ["at"]}, {}, [], "text", None],
+    [
+        {"type": "open"},
+        {"type": "piece"},
+        {"type": "pieces"},
+        UNEVEN,
+        {"type": "ping"},
+        {"type": ["at"]},
+        {},
+        [],
+        "text",
+        None,
+    ],
     ids=str,
 )
 def test_what_is_no_message_ends_its_stream_alone(fleet: Fleet, mallory: Swarm, body: Any) -> None:
@@ -176,6 +215,42 @@ def test_what_is_no_message_ends_its_stream_alone(fleet: Fleet, mallory: Swarm, 
         await answers(control, fleet, 3, 3)
 
     fleet.loopback.run(attack())
+
+
+@pytest.mark.parametrize("snapshot_tokens", [0, -1, 4_097, 65_536, 1 << 63])
+def test_who_wants_a_snapshot_later_than_a_part_can_wait_is_refused(
+    fleet: Fleet, mallory: Swarm, snapshot_tokens: int
+) -> None:
+    """A part ends sessions of which it keeps too many tokens; the most that may be asked for fits."""
+
+    async def attack() -> int:
+        host, _ = await victim(fleet)
+        control = await open_part(fleet.client, host, fleet.tiny.revision, snapshot_tokens=4_096)
+        await control.step(0, pieces_of(3)[0])
+        opening = OpenPart(
+            part_id=OTHER_ID,
+            epoch=0,
+            revision=fleet.tiny.revision,
+            start=0,
+            end=4,
+            before="",
+            next="",
+            position=0,
+            state_bytes=0,
+            snapshot_tokens=64,
+            wire_type="float32",
+        )
+        stream = await mallory.open(host.swarm.peer_id, SESSIONS)
+        body = opening.model_dump() | {"snapshot_tokens": snapshot_tokens}
+        await stream._write(FrameKind.MESSAGE, body)
+        with pytest.raises(RefusalError, match=r"MALFORMED.*snapshot_tokens"):
+            await stream.receive(PartOpened, seconds=5, what="a refusal")
+        stream.close()
+        await answers(control, fleet, 3, 3)
+        return host.service.num_sessions
+
+    assert 2 * 4_096 <= MAX_KEPT_TOKENS
+    assert fleet.loopback.run(attack()) == 1
 
 
 def test_who_opens_and_says_nothing_takes_no_room(

@@ -47,7 +47,6 @@ def outputs(start: int, end: int) -> Tokens:
 def test_a_part_greets_both_neighbours_and_the_client_only_as_the_one_before() -> None:
     assert a_part(position=5).greet() == [To("before", At(3, 5)), To("next", Attach(3))]
     assert a_part(following=CLIENT).greet() == [To("before", At(3, 0))]
-    assert a_part(position=5).nudge() == a_part(position=5).greet()
 
 
 def test_tokens_are_absorbed_once_whatever_overlaps() -> None:
@@ -141,6 +140,55 @@ def test_everything_since_the_last_trim_can_be_sent_again() -> None:
     part.trim(4)
     assert part.num_kept == 2
     assert part.go_on("next", At(3, 4)) == [To("next", Piece(3, 4, outputs(4, 6)))]
+
+
+def after_two_steps() -> Part[Tokens, int]:
+    part = a_part()
+    part.greet()
+    part.receive("before", piece(0, 4))
+    step(part, 2)
+    step(part, 2)
+    return part
+
+
+EVERYTHING: list[To[Tokens, int]] = [To("next", Piece(3, 0, outputs(0, 4)))]
+
+
+def test_a_greeting_and_an_answer_that_cross_are_answered_once() -> None:
+    part = after_two_steps()
+    assert part.go_on("next", At(3, 0)) == EVERYTHING
+    assert part.go_on("next", At(3, 0)) == []
+    part.receive("before", piece(4, 5))
+    assert step(part) == [To("next", Piece(3, 4, outputs(4, 5)))]
+
+
+def test_what_was_lost_is_sent_again_after_the_crossing() -> None:
+    """Asked for a third time, asked for from elsewhere, or asked for after another greeting."""
+    part = after_two_steps()
+    part.go_on("next", At(3, 0))
+    part.go_on("next", At(3, 0))
+    assert part.go_on("next", At(3, 0)) == EVERYTHING
+    assert part.go_on("next", At(3, 0)) == EVERYTHING
+
+    part = after_two_steps()
+    part.go_on("next", At(3, 0))
+    assert part.go_on("next", At(3, 1)) == [To("next", Piece(3, 1, outputs(1, 4)))]
+    assert part.go_on("next", At(3, 0)) == EVERYTHING
+
+    part = after_two_steps()
+    part.go_on("next", At(3, 0))
+    for again in (part.greet, lambda: part.reroute(Reroute(3, "before", "next"))):
+        again()
+        assert part.go_on("next", At(3, 0)) == EVERYTHING
+
+
+def test_the_client_is_sent_what_it_asks_for_each_time() -> None:
+    """It is not greeted, so nothing of it crosses a greeting."""
+    part = after_two_steps()
+    part.go_on("next", At(3, 0))
+    part.reroute(Reroute(4, "before", CLIENT))
+    for _ in range(2):
+        assert part.go_on(CLIENT, At(4, 0)) == [To(CLIENT, Piece(4, 0, outputs(0, 4)))]
 
 
 def test_who_says_to_be_behind_what_was_trimmed_said_it_long_ago() -> None:

@@ -71,7 +71,7 @@ def messages() -> list[Message]:
         EdgeAt.model_validate(edge | {"position": 8}),
         ReroutePart(epoch=2, before=f"{PEER}#{OTHER.hex()}", next=""),
         TrimPart(position=128),
-        Ping(should_nudge=True),
+        Ping(),
         AskSnapshot(),
         Pong(position=8, received=9, is_computing=True),
         SnapshotChunk(position=128, offset=0, total=5, data=b"state"),
