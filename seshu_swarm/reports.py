@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm import __version__
+from seshu_swarm.errors import UsageError
 from seshu_swarm.packages import write_whole
 
 Result = float | bool
@@ -37,6 +39,23 @@ def _processor() -> str:
     return next(
         (x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "unknown"
     )
+
+
+def check_place(path: Path) -> None:
+    """Before hours of measuring, not after them. Raises UsageError where no report can be written."""
+    trial = path.with_name(path.name + ".trial")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"no report can be written to {path}: {error.strerror}",
+            rule="a file in a folder that is yours, or that can be made",
+            way_out="for example --report report.json",
+        ) from None
 
 
 def write_report(

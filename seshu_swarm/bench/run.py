@@ -10,7 +10,7 @@ from seshu_swarm.bench import BENCHES
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.errors import UsageError
-from seshu_swarm.reports import write_report
+from seshu_swarm.reports import check_place, write_report
 
 
 def run(settings: BenchConfig) -> int:
@@ -23,6 +23,8 @@ def run(settings: BenchConfig) -> int:
             f"there is no bench {settings.name!r}",
             way_out=f"one of: {', '.join(BENCHES)}",
         )
+    if settings.report:
+        check_place(Path(settings.report))
     module, _, function = BENCHES[settings.name][0].partition(":")
     outcome: Outcome = getattr(importlib.import_module(module), function)(settings)
     lines = [f"{name}: {value:.4g}" for name, value in outcome.results.items()]
