@@ -23,7 +23,8 @@
         ├── PeerLostError        61   the connection ended before the final frame
         ├── DeadlineError        62   a peer did not answer in time
         ├── RefusalError         63   a peer said no, with a name
-        └── ProtocolError        64   a peer sent bytes that break the protocol
+        ├── ProtocolError        64   a peer sent bytes that break the protocol
+        └── RevisionRetiredError 65   nobody serves the session's revision any more, and there is a newer one
 
 130 is an interruption (Ctrl-C). Every message has three parts: what was wrong with the value,
 the rule, and the way out. `str()` joins them into the one line that people see.
@@ -141,6 +142,21 @@ class RefusalError(PeerError):
 
 class ProtocolError(PeerError):
     exit_code = 64
+
+
+class RevisionRetiredError(PeerError):
+    """Nobody serves `revision` any more, and the run is at `newest`: states of the one mean nothing
+    to the other, so whoever knows the tokens reads them again there."""
+
+    exit_code = 65
+
+    def __init__(self, revision: str, newest: str) -> None:
+        self.revision, self.newest = revision, newest
+        super().__init__(
+            f"nobody serves revision {revision[:12]} any more, the run is at {newest[:12]}",
+            rule="a session's state fits the revision that made it and no other",
+            way_out="begin a new session on the newest revision, with the whole text",
+        )
 
 
 def shown(value: object) -> str:

@@ -68,10 +68,10 @@ def test_arrows(path: Path) -> None:
     ("file", "line"),
     [
         ("dht.py", "from seshu_swarm.peer import guest"),
-        ("mamba/scan.py", "import seshu_swarm.client.routing"),
+        ("mamba/scan.py", "import seshu_swarm.client.chain.routing"),
         ("stores/swarm.py", "from seshu_swarm import coordinator"),
         ("data/rows.py", "from seshu_swarm.demo.run import run"),
-        ("client/session.py", "from seshu_swarm.peer.hosted import HostedParts"),
+        ("client/chain/session.py", "from seshu_swarm.peer.hosted import HostedParts"),
         ("client/deep/er.py", "from seshu_swarm.coordinator import rounds"),
         ("peer/host.py", "from seshu_swarm.coordinator.rounds import RoundState"),
         ("coordinator/rounds.py", "def f():\n    from seshu_swarm.peer import guest"),
@@ -95,10 +95,10 @@ def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> No
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("peer/host.py", "from seshu_swarm.client.routing import Offer"),
+        ("peer/host.py", "from seshu_swarm.client.chain.routing import Offer"),
         ("peer/host.py", "from seshu_swarm.peer import guest, status"),
         ("coordinator/holding.py", "from seshu_swarm import checkpoints, log"),
-        ("client/remote.py", "import seshu_swarm.mamba.ends"),
+        ("client/remote/model.py", "import seshu_swarm.mamba.ends"),
         ("demo/run.py", "from seshu_swarm.client.config import GenerateConfig"),
         ("__main__.py", "from seshu_swarm.demo.config import DemoConfig"),
         ("peers.py", "from seshu_swarm.clients import x"),  # a longer name is another room

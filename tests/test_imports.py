@@ -17,12 +17,12 @@ PURE = [
     *("__init__", "errors", "config", "cli", "log", "spans", "uids", "link", "records"),
     *("protocol", "frames", "channel", "packages", "references"),
     *("peer.config", "peer.roles", "peer.guest", "peer.__main__"),
-    *("client.config", "client.routing", "client.__main__", "__main__"),
+    *("client.config", "client.chain.routing", "client.__main__", "__main__"),
     *("coordinator.config", "coordinator.rounds", "coordinator.ledger"),
     *("coordinator.run_folder", "coordinator.__main__", "demo.config", "bench.config"),
     *("mamba.shape", "stores.base", "stores.file", "session_messages", "outbox", "running"),
     *("sessions.messages", "sessions.log", "sessions.part", "sessions.conversation"),
-    *("sessions.recovery", "client.patience"),
+    *("sessions.recovery", "client.chain.patience"),
 ]
 MAINS = ["seshu_swarm", "seshu_swarm.peer", "seshu_swarm.client", "seshu_swarm.coordinator"]
 HELP_SECONDS = 1.0

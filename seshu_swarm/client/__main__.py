@@ -10,11 +10,14 @@ COMMANDS = (
     Command(
         "generate",
         GenerateConfig,
-        "seshu_swarm.client.generate:run",
+        "seshu_swarm.client.terminal.generate:run",
         "Generate text across the swarm.",
     ),
     Command(
-        "chat", ChatConfig, "seshu_swarm.client.chat:run", "Talk with the model in the terminal."
+        "chat",
+        ChatConfig,
+        "seshu_swarm.client.terminal.chat:run",
+        "Talk with the model in the terminal.",
     ),
     Command(
         "serve",
@@ -23,7 +26,10 @@ COMMANDS = (
         "Serve the model as an HTTP API that OpenAI's clients speak.",
     ),
     Command(
-        "status", StatusConfig, "seshu_swarm.client.status:run", "Show who hosts which blocks."
+        "status",
+        StatusConfig,
+        "seshu_swarm.client.terminal.status:run",
+        "Show who hosts which blocks.",
     ),
 )
 

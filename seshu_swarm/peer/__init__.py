@@ -14,4 +14,5 @@ lora_model   the base with LoRA in it            lora_rows   rows to train on an
 lora_card    how to use an adapter               status      what the peer shows its owner
 handing_in   push, submit, announce, ask
 gradients    the stream GRADIENTS: forward and backward without a session
+memory       freed memory, back to the machine
 """

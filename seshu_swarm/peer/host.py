@@ -15,7 +15,7 @@ from seshu_swarm.dht import Found
 from seshu_swarm.errors import MemoryLimitError, UsageError
 from seshu_swarm.gradients import GRADIENTS
 from seshu_swarm.joining import Joined, packages_of
-from seshu_swarm.peer import status
+from seshu_swarm.peer import memory, status
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.gradients import GradientService
 from seshu_swarm.peer.guest import Guest
@@ -79,6 +79,7 @@ class HostingPeer:
         )
         await self._swarm.serve(GRADIENTS, gradients.serve)
         await self._announce()
+        running.settle()
         text = f"ready hosting blocks {self._span} as peer {self._swarm.peer_id}"
         log.event("ready", text, peer_id=self._swarm.peer_id, blocks=str(self._span))
         stop.grace_seconds = DRAIN_SECONDS + 2 * GOODBYE_SECONDS
@@ -138,22 +139,38 @@ class HostingPeer:
             text = f"switched to revision {self._revision[:12]}"
             log.event("switched", text, revision=self._revision, blocks=str(self._span))
         if retired := self._service.retire(self._revision):
+            memory.give_back()
             log.event("retired", f"retired {len(retired)} revision(s)", revisions=retired)
             await self._announce()
         self._write_status()
 
     async def _load_beside(self, revision: str) -> None:
-        """Both revisions, while sessions need the old one; where there is no room for two, the old one's
-        sessions are told to go on elsewhere first."""
+        """Both revisions, while sessions need the old one. Where there is no room for two, nobody is
+        taken in any more, the old one's sessions are told, and it makes room."""
         try:
             await self._load(revision)
         except MemoryLimitError as error:
             if not self._service.revisions:
                 raise
             logger.info("no room for two revisions: %s", error)
-            await self._hand_over("REVISION_RETIRED")
-            self._service.unload_all()
-            await self._load(revision)
+            self._service.is_draining = True
+            try:
+                await self._announce()
+                await self._hand_over("REVISION_RETIRED")
+                await self._make_room()
+                await self._load(revision)
+            finally:
+                self._service.is_draining = False
+
+    async def _make_room(self) -> None:
+        """Serve nothing, and wait a moment for the last parts, which hold the weights; those whose
+        client is gone expire later, and then the next poll finds room."""
+        self._service.unload_all()
+        deadline = asyncio.get_running_loop().time() + GOODBYE_SECONDS
+        await asyncio.sleep(HAND_OVER_POLL_SECONDS)
+        while self._service.num_sessions and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(HAND_OVER_POLL_SECONDS)
+        memory.give_back()
 
     def _mover(self) -> Mover:
         seconds = 0.0 if self._settings.blocks else self._settings.rebalance_seconds

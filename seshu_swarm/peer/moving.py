@@ -31,14 +31,16 @@ class Mover:
     ) -> None:
         self._joined, self._seconds, self._move = joined, seconds, move
         self._rng = random.Random(joined.swarm.peer_id)
+        self._told = asyncio.Event()
+        # From here on: until it has a handler, the signal ends the process.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._told.set)
 
     async def live(self, stop: Stop) -> None:
-        told = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
         while not stop.is_set():
             # Not all peers at once, lest they all see the same gap and fill it.
-            was_told = await _either(stop, told, self._seconds * self._rng.uniform(0.5, 1.5))
-            told.clear()
+            seconds = self._seconds * self._rng.uniform(0.5, 1.5)
+            was_told = await _either(stop, self._told, seconds)
+            self._told.clear()
             if stop.is_set():
                 return
             try:

@@ -15,9 +15,10 @@ from seshu_swarm import checkpoints, round_trips
 from seshu_swarm.client.config import ServeConfig
 from seshu_swarm.client.gateway.answering import Gateway
 from seshu_swarm.client.gateway.keys import KeyRing
+from seshu_swarm.client.gateway.limits import Allowances, Days
 from seshu_swarm.client.gateway.models import Models
 from seshu_swarm.client.gateway.serve import listen, listening
-from seshu_swarm.client.remote import RemoteModel
+from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.dht import Found, Swarm
 from seshu_swarm.joining import Joined
 from seshu_swarm.link import Link
@@ -70,13 +71,18 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def serving(
-        self, keys: KeyRing | None = None, *, revision: str | None = None, **settings: Any
+        self,
+        keys: KeyRing | None = None,
+        *,
+        revision: str | None = None,
+        days: Days | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Site]:
         """A gateway that answers on a free port, until the block ends."""
         await self.announce()
         config = ServeConfig(http_port=0, **settings)
         stop, models = Stop(), Models(self.joined(), self.model(revision))
-        gateway = Gateway(config, models, keys or KeyRing(), stop=stop)
+        gateway = Gateway(config, models, keys or KeyRing(), stop=stop, allowances=Allowances(days))
         with listening(config.http_host, config.http_port) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             answering = asyncio.create_task(listen(gateway, listener))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from seshu_swarm.client.config import ChatConfig
-from seshu_swarm.client.talk import Talk
-from seshu_swarm.client.terminal import Interrupts
-from seshu_swarm.client.turns import Turn, conversation_ids, question_ids
+from seshu_swarm.client.terminal.lines import Interrupts
+from seshu_swarm.client.terminal.talk import Talk
+from seshu_swarm.client.terminal.turns import Turn, conversation_ids, question_ids
 from seshu_swarm.data.prompts import encode_row
 from seshu_swarm.data.text import Row
 from seshu_swarm.data.tokeniser import ByteTokeniser

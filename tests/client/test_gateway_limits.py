@@ -1,20 +1,29 @@
-"""Keys and limits, without sockets: time is passed in."""
+"""Keys, limits and the days' counts, without sockets: time is passed in."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seshu_swarm.client.gateway.days import StoredDays
 from seshu_swarm.client.gateway.keys import NOBODY, Key, KeyRing
-from seshu_swarm.client.gateway.limits import DAY_SECONDS, Allowance, Allowances, Slots
+from seshu_swarm.client.gateway.limits import (
+    DAY_SECONDS,
+    Allowance,
+    Allowances,
+    DaysInMemory,
+    Slots,
+)
 from seshu_swarm.client.gateway.refusals import RefusedError
-from seshu_swarm.errors import UsageError
+from seshu_swarm.errors import ResourceError, UsageError
 
 SECRET = "sk-0123456789abcdef"
 OTHER = "sk-fedcba9876543210"
@@ -100,11 +109,15 @@ def test_tokens_are_reserved_and_given_back() -> None:
     assert refused.value.retry_after_seconds == DAY_SECONDS - 100
     allowance.give_back(5, day)
     assert allowance.reserve(7, now) == day == 20
-    assert allowance.used_tokens == 10
+    assert allowance.used_tokens(20) == 10
 
 
-def test_a_new_day_begins_afresh_and_owes_the_old_one_nothing() -> None:
-    allowance = Allowance(Key("a", b"", tokens_per_day=10))
+@pytest.mark.parametrize("are_stored", [False, True])
+def test_a_new_day_begins_afresh_and_owes_the_old_one_nothing(
+    tmp_path: Path, are_stored: bool
+) -> None:
+    days = StoredDays(tmp_path / "days") if are_stored else DaysInMemory()
+    allowance = Allowance(Key("a", b"", tokens_per_day=10), days)
     yesterday = allowance.reserve(10, DAY_SECONDS - 1)
     allowance.reserve(10, DAY_SECONDS)
     allowance.give_back(10, yesterday)
@@ -124,7 +137,89 @@ def test_a_day_never_gives_more_than_its_tokens(asks: list[tuple[int, float]]) -
             continue
         used += int(num * share)
         allowance.give_back(num - int(num * share), day)
-    assert used == allowance.used_tokens <= 50
+    assert used == allowance.used_tokens(0) <= 50
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "give back"]),
+            st.sampled_from(["a", "b"]),
+            st.integers(0, 3),
+            st.integers(0, 30),
+        ),
+        max_size=20,
+    )
+)
+def test_stored_days_count_as_those_in_memory(steps: list[tuple[str, str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        stored, memory = StoredDays(Path(folder, "days")), DaysInMemory()
+        for step, name, day, num in steps:
+            if step == "add":
+                assert stored.try_add(name, day, num, 50) == memory.try_add(name, day, num, 50)
+            else:
+                stored.give_back(name, day, num)
+                memory.give_back(name, day, num)
+            for which in range(4):
+                assert stored.used(name, which) == memory.used(name, which)
+
+
+def test_a_restart_gives_nobody_a_second_day(tmp_path: Path) -> None:
+    key, now = Key("asha", b"", tokens_per_day=10), 20 * DAY_SECONDS + 5.0
+    before = Allowances(StoredDays(tmp_path / "state" / "days")).of(key)
+    before.give_back(2, before.reserve(8, now))
+    after = Allowances(StoredDays(tmp_path / "state" / "days"))
+    with pytest.raises(RefusedError, match="5 tokens asked for, 4 of 10 left"):
+        after.of(key).reserve(5, now)
+    after.of(key).reserve(4, now)
+    after.of(Key("ravi", b"", tokens_per_day=10)).reserve(10, now)
+    after.of(key).reserve(10, now + DAY_SECONDS)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from seshu_swarm.client.gateway.days import StoredDays
+assert StoredDays(Path(sys.argv[1])).try_add("asha", 3, 7, 10)
+os._exit(9)
+"""
+
+
+def test_what_a_killed_gateway_had_reserved_is_counted(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "days")], check=False)
+    assert done.returncode == 9
+    days = StoredDays(tmp_path / "days")
+    assert days.used("asha", 3) == 7
+    assert not days.try_add("asha", 3, 4, 10) and days.try_add("asha", 3, 3, 10)
+
+
+def test_two_gateways_of_one_folder_share_the_day(tmp_path: Path) -> None:
+    gateways = [StoredDays(tmp_path / "days") for _ in range(2)]
+
+    def ask(index: int) -> bool:
+        return gateways[index % 2].try_add("asha", 3, 1, 20)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(ask, range(40))) == 20
+    assert gateways[0].used("asha", 3) == 20
+
+
+def test_a_file_that_holds_no_days_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "days").write_bytes(b"no database, for certain" * 100)
+    with pytest.raises(ResourceError, match=r"cannot count tokens in .*/days"):
+        StoredDays(tmp_path / "days")
+    days = StoredDays(tmp_path / "later")
+    assert days.try_add("asha", 3, 7, 10)
+    (tmp_path / "later").write_bytes(b"no database, for certain" * 100)
+    for left_over in tmp_path.glob("later-*"):
+        left_over.unlink()
+    with pytest.raises(ResourceError, match="move the file away"):
+        days.try_add("asha", 3, 1, 10)
+    days.give_back("asha", 3, 7)
+    assert "7 tokens of key 'asha' stay counted" in caplog.text
 
 
 def test_each_key_has_its_own_allowance() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
 from seshu_swarm.client.config import ServeConfig
+from seshu_swarm.client.gateway.days import StoredDays
 from seshu_swarm.client.gateway.keys import Key, KeyRing
 from seshu_swarm.client.gateway.serve import listening
 from seshu_swarm.errors import PortTakenError, UsageError
@@ -189,6 +191,26 @@ def test_a_key_s_limits_hold(fleet: Fleet) -> None:
     said, headers = fleet.loopback.run(ask({"tokens_per_day": 11}, 2))  # 2 + 2 tokens each
     assert said == ["TOKENS_PER_DAY", "rate_limit_error"]
     assert 1 <= int(headers["retry-after"]) <= 86_400
+
+
+def test_a_gateway_that_was_restarted_gives_no_second_day(fleet: Fleet, tmp_path: Path) -> None:
+    async def ask() -> list[str]:
+        said = []
+        for _ in range(2):
+            days, ring = StoredDays(tmp_path / "days"), key_ring(tokens_per_day=11)
+            async with (
+                fleet.serving(ring, days=days) as site,
+                site.openai("a-key-of-asha-000001") as client,
+            ):
+                try:
+                    for _ in range(2):  # 2 + 2 tokens each
+                        await client.completions.create(**GOOD, extra_body={"ignore_eos": True})
+                except openai.RateLimitError as refused:
+                    said.append(refused.message)
+        return said
+
+    [said] = fleet.loopback.run(ask())
+    assert "TOKENS_PER_DAY" in said and "3 of 11 left" in said
 
 
 def test_a_full_gateway_says_so(fleet: Fleet) -> None:

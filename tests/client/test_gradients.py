@@ -12,9 +12,9 @@ import torch
 
 from seshu_swarm import checkpoints
 from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.client.gradients import RemoteBlocks, grouped
-from seshu_swarm.client.routing import Offer
-from seshu_swarm.client.transformers_model import RemoteModelForCausalLM
+from seshu_swarm.client.chain.routing import Offer
+from seshu_swarm.client.pretrained.model import RemoteModelForCausalLM
+from seshu_swarm.client.remote.gradients import RemoteBlocks, grouped
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError, UsageError
 from seshu_swarm.gradients import (
@@ -213,7 +213,7 @@ def test_a_peer_that_is_busy_for_a_moment_is_asked_again(
 def test_when_nobody_is_left_the_block_and_the_last_failure_are_named(
     online: Online, tiny: TinyCheckpoint, client: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seshu_swarm.client.gradients.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("seshu_swarm.client.remote.gradients.RETRY_SECONDS", 0.01)
     poor = make_guest(online.folder / "poor", Limits(max_memory_bytes=1))
     blocks = blocks_over(client, tiny, [online.host("poor", Span(0, 4), guest=poor)])
     with pytest.raises(PeerLostError, match=r"no reachable peer hosts block 0.*MEMORY_FULL"):
@@ -227,7 +227,7 @@ def test_many_rows_go_in_several_passes(
     whole: WholeModel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("seshu_swarm.client.gradients.MAX_PASS_TOKENS", 10)
+    monkeypatch.setattr("seshu_swarm.client.remote.gradients.MAX_PASS_TOKENS", 10)
     before = online.gradients["0:4"].num_answered
     check(whole, online.run(both_ways(blocks_over(client, tiny, [online.hosts["0:4"]]))))
     assert online.gradients["0:4"].num_answered - before == 4  # rows 0 and 2, 1; both ways

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm.client.patience import (
+from seshu_swarm.client.chain.patience import (
     FACTOR,
     FIRST_SECONDS,
     LEAST_SECONDS,

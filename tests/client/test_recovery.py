@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
-from seshu_swarm.client import mending
-from seshu_swarm.client.session import RemoteSession
+from seshu_swarm.client.chain import mending
+from seshu_swarm.client.chain.session import RemoteSession
 from seshu_swarm.errors import PeerLostError
 from tests.conftest import TinyCheckpoint
 from tests.fleets import (

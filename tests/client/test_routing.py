@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm.client.routing import (
+from seshu_swarm.client.chain.routing import (
     HOP_SECONDS,
     UNKNOWN_STEP_SECONDS,
     Hop,

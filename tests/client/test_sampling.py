@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from seshu_swarm.client.sampling import Sampler
+from seshu_swarm.client.remote.sampling import Sampler
 
 LOGITS = torch.log(torch.tensor([0.1, 0.2, 0.7]))
 

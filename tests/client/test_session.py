@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from seshu_swarm.client.remote import RemoteModel
-from seshu_swarm.client.routing import Offer
-from seshu_swarm.client.sampling import Sampler
-from seshu_swarm.client.session import WINDOW_TOKENS, RemoteSession
+from seshu_swarm.client.chain.routing import Offer
+from seshu_swarm.client.chain.session import WINDOW_TOKENS, RemoteSession
+from seshu_swarm.client.remote.model import RemoteModel
+from seshu_swarm.client.remote.sampling import Sampler
+from seshu_swarm.client.remote.token_session import TokenSession
 from seshu_swarm.dht import Found
 from seshu_swarm.errors import PackageError, UsageError
 from seshu_swarm.joining import Joined
@@ -319,10 +320,8 @@ def test_text_over_announced_spans_equals_the_whole_model(fleet: Fleet) -> None:
         assert loopback.run(member.swarm.announce(record))
 
     async def text(**stop: Any) -> tuple[list[int], list[str]]:
-        session = model.session(10.0)
-        asking = model.generate(
-            session, [65, 66, 67], choose=Sampler(0.0, 0), max_new_tokens=12, **stop
-        )
+        session = TokenSession(model)
+        asking = session.generate([65, 66, 67], choose=Sampler(0.0, 0), max_new_tokens=12, **stop)
         tokens = [token async for token in asking]
         peers = session.peers
         await session.close()

@@ -22,9 +22,9 @@ from transformers import ByT5Tokenizer
 from transformers.generation.streamers import BaseStreamer
 
 from seshu_swarm import checkpoints
-from seshu_swarm.client.remote_cache import RemoteCache
-from seshu_swarm.client.session import RemoteSession
-from seshu_swarm.client.transformers_model import RemoteModelForCausalLM
+from seshu_swarm.client.chain.session import RemoteSession
+from seshu_swarm.client.pretrained.cache import RemoteCache
+from seshu_swarm.client.pretrained.model import RemoteModelForCausalLM
 from seshu_swarm.errors import LinkError, PeerError, UsageError
 from seshu_swarm.mamba.model import SeshuMambaForCausalLM
 from seshu_swarm.spans import Span
@@ -413,7 +413,7 @@ def test_nothing_is_left_behind(online: Online, tmp_path: Path, how: str) -> Non
 SCRIPT = """
 import signal, sys
 import psutil, torch
-from seshu_swarm.client.transformers_model import RemoteModelForCausalLM
+from seshu_swarm.client.pretrained.model import RemoteModelForCausalLM
 model = RemoteModelForCausalLM.from_pretrained(sys.argv[1], state_dir=sys.argv[2], host="127.0.0.1")
 ids = torch.tensor([[70, 71, 72]])
 try:

@@ -3,6 +3,7 @@
 serve     the command: join, listen, follow     app        routes
 bodies    a request's bytes, within limits      requests   its fields, checked once (pure)
 wanted    what a choice asks for (pure)
+connection  a head in time, or none              days      tokens of a day, in a file
 limits    sessions, requests and tokens (pure)  keys       who may ask (pure)
 refusals  every no, in OpenAI's shape           models     the newest revision that is served
 generation  scored tokens from a session        choosing   the next token: temperature, top-p

@@ -67,7 +67,6 @@ class Ask:
     body: GenerationBody
     choices: tuple[Wanted, ...]
     model_name: str
-    revision: str
     use: Use
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
@@ -78,7 +77,7 @@ class Ask:
             "object": kind,
             "created": self.created,
             "model": self.model_name,
-            "system_fingerprint": self.revision,
+            "system_fingerprint": self.use.revision,
             "choices": list(choices),
             "usage": usage,
         }
@@ -97,9 +96,17 @@ class Ask:
 class Gateway:
     """Everything that requests share."""
 
-    def __init__(self, settings: ServeConfig, models: Models, keys: KeyRing, *, stop: Stop) -> None:
+    def __init__(
+        self,
+        settings: ServeConfig,
+        models: Models,
+        keys: KeyRing,
+        *,
+        stop: Stop,
+        allowances: Allowances | None = None,
+    ) -> None:
         self._settings, self._keys, self.stop = settings, keys, stop
-        self._allowances = Allowances()
+        self._allowances = allowances or Allowances()
         self.models, self.metrics = models, Metrics()
         self.slots = Slots(settings.max_sessions)
 
@@ -121,8 +128,7 @@ class Gateway:
             body,
             tuple(body.wanted(most)),
             self.models.name,
-            self.models.current.revision,
-            Use(began),
+            Use(began, self.models.current.revision),
         )
         runner = Runner(self.models.current, self.slots, self.metrics, self._settings.step_seconds)
 

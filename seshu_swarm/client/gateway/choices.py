@@ -17,8 +17,8 @@ from seshu_swarm.client.gateway.limits import Slots
 from seshu_swarm.client.gateway.metrics import Metrics
 from seshu_swarm.client.gateway.text import Piece, Writer
 from seshu_swarm.client.gateway.wanted import Wanted
-from seshu_swarm.client.remote import RemoteModel
-from seshu_swarm.client.session import RemoteSession
+from seshu_swarm.client.remote.model import RemoteModel
+from seshu_swarm.client.remote.token_session import Roll, TokenSession
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +37,10 @@ Emit = Callable[[int, Piece | Ending], Awaitable[None]]
 
 @dataclass
 class Use:
-    """What a request used up, while it runs."""
+    """What a request used up, while it runs; and the revision that answers it now."""
 
     began: float  # time.perf_counter()
+    revision: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -79,10 +80,15 @@ class Runner:
             await self._choice(index, wanted, use, emit)
 
     async def _choice(self, index: int, wanted: Wanted, use: Use, emit: Emit) -> None:
-        session = self.model.session(self.step_seconds)
+        def on_roll(roll: Roll) -> None:
+            use.revision = roll.revision
+            self.metrics.rolls.inc()
+            logger.info("choice %d: %s", index, roll)
+
+        session = TokenSession(self.model, self.step_seconds, on_roll=on_roll)
         self.metrics.sessions.inc()
         try:
-            generation = Generation(self.model, session, wanted)
+            generation = Generation(session, wanted)
             ending = await self._generate(index, generation, wanted, use, emit)
         finally:
             self.metrics.sessions.dec()
@@ -117,7 +123,7 @@ async def _emit_some(index: int, piece: Piece, emit: Emit) -> None:
         await emit(index, piece)
 
 
-async def _close(session: RemoteSession) -> None:
+async def _close(session: TokenSession) -> None:
     """Its peers are told at once; one that does not hear it forgets the session later."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):

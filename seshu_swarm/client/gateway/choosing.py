@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seshu_swarm.client.gateway.wanted import Wanted
-from seshu_swarm.client.sampling import Sampler
+from seshu_swarm.client.remote.sampling import Sampler
 
 
 def chooser(wanted: Wanted) -> Callable[[Tensor], int]:

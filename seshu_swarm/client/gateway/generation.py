@@ -15,8 +15,7 @@ from torch import Tensor
 
 from seshu_swarm.client.gateway.choosing import chooser
 from seshu_swarm.client.gateway.wanted import Wanted
-from seshu_swarm.client.remote import RemoteModel
-from seshu_swarm.client.session import RemoteSession
+from seshu_swarm.client.remote.token_session import TokenSession
 from seshu_swarm.data.tokeniser import ByteTokeniser
 
 PREFILL_TOKENS = 1_024  # a step of the prompt: between two, a request can be cancelled
@@ -34,8 +33,8 @@ class Scored:
 class Generation:
     """One choice over one session. `prompt()` first, whether or not it gives tokens, then `new()`."""
 
-    def __init__(self, model: RemoteModel, session: RemoteSession, wanted: Wanted) -> None:
-        self._model, self._session, self._wanted = model, session, wanted
+    def __init__(self, session: TokenSession, wanted: Wanted) -> None:
+        self._session, self._wanted = session, wanted
         self._logits_V: Tensor | None = None
         self.is_ended = False  # whether the model itself ended the text
 
@@ -62,11 +61,11 @@ class Generation:
 
     async def _absorb(self, ids: Sequence[int], next_ids: Sequence[int]) -> list[Scored]:
         """Step over `ids`; `next_ids` as the logits score them."""
-        hidden_1LM = await self._session.step(self._embed(ids))
+        hidden_1LM = await self._session.step(ids)
         if self._wanted.scores_prompt:
             # A long matrix product: others' tokens must not wait for it.
             return await asyncio.to_thread(self._score, hidden_1LM, next_ids)
-        self._logits_V = self._logits(hidden_1LM[:, -1:])[-1]
+        self._logits_V = await self._session.model.next_logits(hidden_1LM)
         return [Scored(i) for i in next_ids]
 
     def _score(self, hidden_1LM: Tensor, next_ids: Sequence[int]) -> list[Scored]:
@@ -92,15 +91,12 @@ class Generation:
                 yield score(self._logits_V[None], [token], wanted.num_top)[0]
 
     async def _absorb_new(self, token: int) -> None:
-        hidden_1LM = await self._session.step(self._embed([token]))
-        self._logits_V = self._logits(hidden_1LM)[-1]
-
-    def _embed(self, ids: Sequence[int]) -> Tensor:
-        return self._model.embed(torch.tensor([list(ids)]))
+        hidden_1LM = await self._session.step([token])
+        self._logits_V = await self._session.model.next_logits(hidden_1LM)
 
     def _logits(self, hidden_1LM: Tensor) -> Tensor:
-        """Logits (length, vocab_size)."""
-        return self._model.logits(hidden_1LM)[0]
+        """Logits (length, vocab_size), by the revision that the last step was computed by."""
+        return self._session.model.logits(hidden_1LM)[0]
 
 
 def score(logits_LV: Tensor, ids: Sequence[int], num_top: int) -> list[Scored]:

@@ -21,6 +21,7 @@ class Metrics:
         self.completion_tokens = self._counter("completion_tokens", "Tokens generated")
         self.cancelled = self._counter("cancelled", "Requests whose client left before the end")
         self.recoveries = self._counter("recoveries", "Peers replaced in running sessions")
+        self.rolls = self._counter("rolls", "Running sessions that went on with a newer revision")
         self.first_token_seconds = Histogram(
             "seshu_gateway_first_token_seconds",
             "Time from a request to its first new token",

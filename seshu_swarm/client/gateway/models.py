@@ -10,12 +10,10 @@ import logging
 import time
 from typing import Any
 
+from seshu_swarm.client.chain.revisions import missing_blocks
 from seshu_swarm.client.gateway.refusals import No, RefusedError
-from seshu_swarm.client.remote import RemoteModel
+from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.joining import Joined
-from seshu_swarm.records import SpanRecord
-from seshu_swarm.spans import Span, coverage
-from seshu_swarm.uids import span_keys
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ class Models:
     async def connect(cls, joined: Joined) -> Models:
         """The run's newest revision, served or not. Raises PeerError and PackageError."""
         models = cls(joined, await RemoteModel.connect(joined))
-        models.missing_blocks = await _missing_blocks(joined, models.current.revision)
+        models.missing_blocks = await missing_blocks(joined, models.current.revision)
         return models
 
     @property
@@ -51,11 +49,11 @@ class Models:
         found = await self._joined.swarm.current_run(self._joined.link)
         if found is not None and found.record.revision != self.current.revision:
             joined = dataclasses.replace(self._joined, found=found)
-            if not await _missing_blocks(joined, joined.run.revision):
-                model = await RemoteModel.connect(joined)
+            if not await missing_blocks(joined, joined.run.revision):
+                model = await self.current.successor()  # running sessions may have fetched it
                 self._joined, self.current, self.since = joined, model, int(time.time())
                 logger.info("new requests are answered by revision %s", model.revision[:SHORT])
-        self.missing_blocks = await _missing_blocks(self._joined, self.current.revision)
+        self.missing_blocks = await missing_blocks(self._joined, self.current.revision)
 
     def check_name(self, asked: str) -> None:
         """Raises RefusedError unless `asked` names the run, or the run at its current revision."""
@@ -76,16 +74,3 @@ class Models:
             "revision": self.current.revision,
         }
         return [{"id": name, **facts} for name in (self.run_id, self.name)]
-
-
-async def _missing_blocks(joined: Joined, revision: str) -> tuple[int, ...]:
-    """Blocks of the revision that no peer serves now."""
-    run = joined.run
-    found = await joined.swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
-    spans = [
-        Span(f.record.start, f.record.end)
-        for f in found
-        if revision in f.record.revisions and not f.record.is_draining and not f.record.paused
-    ]
-    covered = coverage(spans, run.num_blocks)
-    return tuple(block for block, num_peers in enumerate(covered) if not num_peers)

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 class No(Enum):
     """HTTP status and sentence of each refusal."""
 
+    NOT_HTTP = (400, "the bytes are not an HTTP request")
     MALFORMED_BODY = (400, "the body is not a JSON object")
     UNKNOWN_FIELD = (400, "there is no such field")
     INVALID_VALUE = (400, "the value is not allowed")
@@ -34,6 +35,7 @@ class No(Enum):
     MODEL_UNKNOWN = (404, "there is no such model")
     PATH_UNKNOWN = (404, "there is no such path")
     METHOD_NOT_ALLOWED = (405, "the path does not take that method")
+    HEAD_TOO_SLOW = (408, "the headers did not arrive in time")
     BODY_TOO_SLOW = (408, "the body did not arrive in time")
     BODY_TOO_LARGE = (413, "the body is too large")
     CONTENT_TYPE = (415, "the body is not sent as JSON")
@@ -97,6 +99,7 @@ class Failure:
 _STATUS_OF = (
     (errors.DeadlineError, 504),
     (errors.PeerLostError, 503),
+    (errors.RevisionRetiredError, 503),
     (errors.RefusalError, 503),
     (errors.PeerError, 502),
     (errors.JoinError, 503),

@@ -15,13 +15,18 @@ from seshu_swarm import log, running
 from seshu_swarm.client.config import ServeConfig
 from seshu_swarm.client.gateway.answering import Gateway
 from seshu_swarm.client.gateway.app import build
+from seshu_swarm.client.gateway.connection import Connection
+from seshu_swarm.client.gateway.days import StoredDays
 from seshu_swarm.client.gateway.keys import KeyRing
+from seshu_swarm.client.gateway.limits import Allowances
 from seshu_swarm.client.gateway.models import Models
 from seshu_swarm.errors import PortTakenError, UsageError
 from seshu_swarm.joining import join
 from seshu_swarm.running import Stop
 
 BACKLOG = 128
+# Below the state folder: the tokens that each key used of its day.
+USED_FILE = "gateway.sqlite"
 STOP_SECONDS = 1
 
 
@@ -31,6 +36,7 @@ def run(settings: ServeConfig) -> int:
 
 async def serve(settings: ServeConfig, stop: Stop) -> int:
     keys = KeyRing.read(Path(settings.keys).expanduser()) if settings.keys else KeyRing()
+    allowances = Allowances(StoredDays(settings.state_path / USED_FILE))
     with listening(settings.http_host, settings.http_port) as listener:
         joined = await join(settings)
         try:
@@ -39,7 +45,8 @@ async def serve(settings: ServeConfig, stop: Stop) -> int:
                 running.repeat(stop, settings.follow_seconds, models.refresh)
             )
             try:
-                await listen(Gateway(settings, models, keys, stop=stop), listener)
+                gateway = Gateway(settings, models, keys, stop=stop, allowances=allowances)
+                await listen(gateway, listener)
             finally:
                 following.cancel()
         finally:
@@ -52,6 +59,8 @@ async def listen(gateway: Gateway, listener: socket.socket) -> None:
     server = Server(
         uvicorn.Config(
             build(gateway),
+            http=Connection,
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",

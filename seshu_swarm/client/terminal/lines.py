@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
+from seshu_swarm import log
+from seshu_swarm.client.remote.token_session import Roll
 from seshu_swarm.errors import DataError
 
 PROMPT = "› "
@@ -20,6 +24,19 @@ PROMPT = "› "
 
 def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def note(name: str, text: str, **facts: Any) -> None:
+    """Beside an answer: a script's answers stay alone on standard output."""
+    if log.is_text():
+        print(f"[{text}]", file=sys.stderr, flush=True)
+    else:
+        log.event(name, text, **facts)
+
+
+def note_roll(roll: Roll) -> None:
+    """That an answer went on with another revision."""
+    note("rolled", str(roll), **dataclasses.asdict(roll))
 
 
 @contextlib.contextmanager

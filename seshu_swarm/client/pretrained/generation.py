@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 
-from seshu_swarm.client.remote_cache import RemoteCache, cannot_be_copied
+from seshu_swarm.client.pretrained.cache import RemoteCache, cannot_be_copied
 from seshu_swarm.errors import UsageError
 
 

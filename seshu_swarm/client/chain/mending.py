@@ -13,8 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 
 from seshu_swarm import edges
-from seshu_swarm.client.carrier import Carrier, Say
-from seshu_swarm.client.routing import Offer, choose_chain
+from seshu_swarm.client.chain.carrier import Carrier, Say
+from seshu_swarm.client.chain.revisions import Retirement
+from seshu_swarm.client.chain.routing import Offer, choose_chain
 from seshu_swarm.errors import PeerError, PeerLostError
 from seshu_swarm.payloads import BlockState, Hidden
 from seshu_swarm.session_messages import AskSnapshot
@@ -41,9 +42,11 @@ class Mender:
         conversation: Conversation[Hidden, BlockState],
         carrier: Carrier,
         find: FindOffers,
+        retirement: Retirement,
     ) -> None:
         self.recoveries: list[str] = []
         self._conversation, self._carrier, self._find = conversation, carrier, find
+        self._retirement = retirement
         self._banned: dict[str, float] = {}
         self._forgiven: dict[str, float] = {}
         self._stuck_at, self._num_stuck = -1, 0
@@ -79,8 +82,13 @@ class Mender:
             return False
 
     async def mend(self) -> None:
-        """Replace whoever is gone or leaves; carry what a peer cannot push."""
+        """Replace whoever is gone or leaves; carry what a peer cannot push.
+
+        Raises PeerLostError when a block has no peer, RevisionRetiredError when it will get none.
+        """
         news = self._carrier.news
+        if news.is_retiring:
+            self._retirement.told()
         while news.gone or news.leaving or news.cannot_reach_next:
             if news.leaving - set(news.gone):
                 # Between two steps all parts are at one position, and nothing is computed again.
@@ -94,10 +102,15 @@ class Mender:
                 await self._carry_past(news.cannot_reach_next.pop())
 
     async def _replace(self, gone: dict[str, PeerError]) -> None:
+        before = len(self.recoveries)
         for address, error in gone.items():
             self._note_loss(address, error)
         ranges = self._conversation.lost(gone)
-        places = [await self.places(lost.span) for lost in ranges]
+        try:
+            places = [await self.places(lost.span) for lost in ranges]
+        except PeerError:
+            del self.recoveries[before:]  # nobody was replaced
+            raise
         saying: list[Say] = []
         for lost, chain in reversed(list(zip(ranges, places, strict=True))):
             saying = [*saying, *self._conversation.replace(lost, chain)]
@@ -117,6 +130,7 @@ class Mender:
     def _note_loss(self, address: str, error: PeerError) -> None:
         peer = edges.split(address)[0]
         self._banned[peer] = time.monotonic() + BAN_SECONDS
+        self._retirement.note(error)
         leg = next((leg for leg in self._conversation.legs if leg.peer == address), None)
         where = f"blocks {leg.span}" if leg else "a part"
         self.recoveries.append(f"{where} lost at token {self._conversation.received}: {error}")
@@ -141,15 +155,19 @@ class Mender:
                 return
 
     async def places(self, span: Span) -> list[Place]:
-        """A chain over these blocks, waiting a little for peers that come. Raises PeerLostError."""
+        """A chain over these blocks, waiting a little for peers that come. Raises PeerLostError, and
+        RevisionRetiredError when they will not."""
         deadline, known = time.monotonic() + FIND_SECONDS, self._known
         while True:
+            offers = known or await self._find()
             try:
-                hops = choose_chain(known or await self._find(), span, self._banned_now())
+                hops = choose_chain(offers, span, self._banned_now())
             except PeerLostError:
-                if time.monotonic() > deadline:
-                    raise
                 if not known:
+                    is_late = time.monotonic() > deadline
+                    await self._retirement.check(offers, span, is_late=is_late)
+                    if is_late:
+                        raise
                     self._forgive()
                     await asyncio.sleep(FIND_AGAIN_SECONDS)
                 known = []

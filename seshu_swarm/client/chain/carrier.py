@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from seshu_swarm import edges
-from seshu_swarm.client.hub import Hub
-from seshu_swarm.client.links import Heard, PartLink
+from seshu_swarm.client.chain.hub import Hub
+from seshu_swarm.client.chain.links import Heard, PartLink
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PackageError, PeerError, ProtocolError
 from seshu_swarm.mamba.shape import MambaShape

@@ -13,13 +13,13 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from seshu_swarm import joining
-from seshu_swarm.client.remote import RemoteModel
-from seshu_swarm.client.session import RemoteSession
+from seshu_swarm.client.remote.model import RemoteModel
+from seshu_swarm.client.remote.token_session import Roll, TokenSession
 from seshu_swarm.config import JoinConfig
 from seshu_swarm.errors import PeerError, UsageError
 from seshu_swarm.joining import Joined
@@ -47,7 +47,7 @@ class SwarmThread:
         self._closing = threading.Lock()
         self._is_closed = False
         self._working: set[asyncio.Task[Any] | None] = set()
-        self._sessions: set[RemoteSession] = set()
+        self._sessions: set[TokenSession] = set()
         self._thread.start()
 
     @classmethod
@@ -127,13 +127,13 @@ class SwarmThread:
             self._working.discard(task)
             ended.set()
 
-    def open_session(self, step_seconds: float) -> RemoteSession:
+    def open_session(self, step_seconds: float, on_roll: Callable[[Roll], None]) -> TokenSession:
         """A session that is closed with the connection, at the latest. In the loop only."""
-        session = self.remote.session(step_seconds)
+        session = TokenSession(self.remote, step_seconds, on_roll=on_roll)
         self._sessions.add(session)
         return session
 
-    async def close_session(self, session: RemoteSession) -> None:
+    async def close_session(self, session: TokenSession) -> None:
         self._sessions.discard(session)
         try:
             await asyncio.wait_for(session.close(), CLOSE_SECONDS)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm import log, running
-from seshu_swarm.client import terminal
 from seshu_swarm.client.config import ChatConfig
-from seshu_swarm.client.remote import RemoteModel
-from seshu_swarm.client.talk import Talk
-from seshu_swarm.client.terminal import Interrupts
+from seshu_swarm.client.remote.model import RemoteModel
+from seshu_swarm.client.terminal import lines
+from seshu_swarm.client.terminal.lines import Interrupts, note, note_roll
+from seshu_swarm.client.terminal.talk import Talk
 from seshu_swarm.errors import SeshuError, UsageError
 from seshu_swarm.joining import join
 from seshu_swarm.running import Stop
@@ -28,7 +28,7 @@ HELP = "/reset forgets everything, /save PATH and /load PATH keep a talk, /quit 
 
 
 def run(settings: ChatConfig) -> int:
-    with terminal.as_before():
+    with lines.as_before():
         return running.run(lambda stop: chat(settings, stop))
 
 
@@ -37,7 +37,7 @@ async def chat(settings: ChatConfig, stop: Stop) -> int:
     try:
         model = await RemoteModel.connect(joined)
         run_id, revision = joined.run.run_id, model.revision
-        if terminal.is_terminal() or not log.is_text():
+        if lines.is_terminal() or not log.is_text():
             text = f"ready {run_id}, revision {revision[:12]}; {HELP}"
             log.event("ready", text, run=run_id, revision=revision)
         talk = Talk(model, settings)
@@ -56,6 +56,7 @@ class _Loop:
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
         self._is_answering = False
+        self._num_said = (0, 0)  # recoveries and rolls
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "/reset": self._reset,
             "/save": self._save,
@@ -69,21 +70,24 @@ class _Loop:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupts)
         while True:
             try:
-                line = await terminal.read_line()
+                line = await lines.read_line()
                 interrupts.reset()
                 if line is None or line.strip() == "/quit":
                     return
-                await self._do(line.strip())
+                try:
+                    await self._do(line.strip())
+                finally:
+                    self._say_news()
             except SeshuError as error:
-                if not terminal.is_terminal():
+                if not lines.is_terminal():
                     raise
                 print(f"error: {error}", file=sys.stderr)
 
     def _interrupted(self, task: asyncio.Task[Any]) -> None:
         if self._is_answering:
             self._talk.interrupt()
-        elif terminal.is_terminal():
-            _note("waiting", "press Ctrl-C again or type /quit to leave")
+        elif lines.is_terminal():
+            note("waiting", "press Ctrl-C again or type /quit to leave")
         else:
             _leave(task)
 
@@ -97,8 +101,7 @@ class _Loop:
             await self._answer(line)
 
     async def _answer(self, question: str) -> None:
-        before, began = len(self._talk.recoveries), time.perf_counter()
-        pieces: list[str] = []
+        began, pieces = time.perf_counter(), list[str]()
         self._is_answering = True
         try:
             async for text in self._talk.answer(question):
@@ -111,10 +114,16 @@ class _Loop:
             if log.is_text():
                 sys.stdout.write("\n")
                 sys.stdout.flush()
-            replaced = self._talk.recoveries[before:]
         self._say_answered("".join(pieces), time.perf_counter() - began)
-        for lost in replaced:
-            _note("replaced", f"a peer was replaced: {lost}")
+
+    def _say_news(self) -> None:
+        """What happened to the peers since this was asked last."""
+        recoveries, rolls = self._talk.recoveries, self._talk.rolls
+        for lost in recoveries[self._num_said[0] :]:
+            note("replaced", f"a peer was replaced: {lost}")
+        for roll in rolls[self._num_said[1] :]:
+            note_roll(roll)
+        self._num_said = len(recoveries), len(rolls)
 
     def _say_answered(self, answer: str, seconds: float) -> None:
         if not log.is_text():
@@ -124,17 +133,17 @@ class _Loop:
 
     async def _reset(self, rest: str) -> None:
         await self._talk.reset()
-        _note("reset", "everything is forgotten")
+        note("reset", "everything is forgotten")
 
     async def _save(self, rest: str) -> None:
         path = _path_of("/save", rest)
         await self._talk.save(path)
-        _note("saved", f"saved in {path}", path=str(path))
+        note("saved", f"saved in {path}", path=str(path))
 
     async def _load(self, rest: str) -> None:
         path = _path_of("/load", rest)
         await self._talk.load(path)
-        _note("loaded", f"going on from {path}", path=str(path))
+        note("loaded", f"going on from {path}", path=str(path))
 
 
 def _leave(task: asyncio.Task[Any]) -> None:
@@ -145,11 +154,3 @@ def _path_of(command: str, rest: str) -> Path:
     if not rest:
         raise UsageError(f"{command} without a path", way_out=f"{command} talk.safetensors")
     return Path(rest).expanduser()
-
-
-def _note(name: str, text: str, **facts: Any) -> None:
-    """Beside the talk: a script's answers stay alone on standard output."""
-    if log.is_text():
-        print(f"[{text}]", file=sys.stderr, flush=True)
-    else:
-        log.event(name, text, **facts)

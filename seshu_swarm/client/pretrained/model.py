@@ -22,11 +22,11 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from seshu_swarm import checkpoints
-from seshu_swarm.client.background import SwarmThread
-from seshu_swarm.client.differentiable import through_swarm
-from seshu_swarm.client.generation import RemoteGeneration
-from seshu_swarm.client.gradients import RemoteBlocks
-from seshu_swarm.client.remote_cache import RemoteCache
+from seshu_swarm.client.pretrained.background import SwarmThread
+from seshu_swarm.client.pretrained.cache import RemoteCache
+from seshu_swarm.client.pretrained.generation import RemoteGeneration
+from seshu_swarm.client.remote.differentiable import through_swarm
+from seshu_swarm.client.remote.gradients import RemoteBlocks
 from seshu_swarm.config import JoinConfig
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import UsageError
@@ -128,7 +128,11 @@ class RemoteModelForCausalLM(PreTrainedModel, RemoteGeneration, GenerationMixin)
         return self.ends.lm_head or self.ends.embeddings
 
     def session(self) -> RemoteCache:
-        """A conversation of several calls of generate(); close it, or use it with `with`."""
+        """A conversation of several calls of generate(); close it, or use it with `with`.
+
+        When its revision ends it goes on with the run's newest one, which `session.rolls` says and the
+        log too; not where `from_pretrained` was given a revision by name.
+        """
         return RemoteCache(self._thread, self.step_seconds)
 
     def forward(
@@ -155,9 +159,13 @@ class RemoteModelForCausalLM(PreTrainedModel, RemoteGeneration, GenerationMixin)
         if cache_params is None:
             hidden_BLM = self._through(hidden_BLM, attention_mask)
         else:
-            hidden_BLM = _advanced(cache_params, hidden_BLM, attention_mask)
+            hidden_BLM = _advanced(cache_params, hidden_BLM, attention_mask, input_ids)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits_BLV = self.ends.logits(hidden_BLM[:, kept]).float()
+        head = self.ends.logits
+        if cache_params is None:
+            logits_BLV = head(hidden_BLM[:, kept]).float()
+        else:
+            logits_BLV = cache_params.logits(hidden_BLM[:, kept], head).float()
         loss = None if labels is None else self._loss(logits_BLV, labels, attention_mask, kwargs)
         output = RemoteCausalLMOutput(loss=loss, logits=logits_BLV, cache_params=cache_params)
         as_dict = self.config.return_dict if return_dict is None else return_dict
@@ -199,7 +207,9 @@ class RemoteModelForCausalLM(PreTrainedModel, RemoteGeneration, GenerationMixin)
         return loss
 
 
-def _advanced(cache: RemoteCache, hidden_BLM: Tensor, mask_BL: Tensor | None) -> Tensor:
+def _advanced(
+    cache: RemoteCache, hidden_BLM: Tensor, mask_BL: Tensor | None, ids_BL: Tensor | None
+) -> Tensor:
     """Every row's session by its tokens under the mask, whose last columns are these."""
     if torch.is_grad_enabled() and hidden_BLM.requires_grad:
         raise UsageError(
@@ -211,4 +221,5 @@ def _advanced(cache: RemoteCache, hidden_BLM: Tensor, mask_BL: Tensor | None) ->
     if mask_BL is None:
         mask_BL = torch.ones(batch, length, dtype=torch.bool)
     sent_BLM = hidden_BLM.detach().to("cpu", torch.float32)
-    return cache.step(sent_BLM, mask_BL[:, -length:].cpu()).to(hidden_BLM)
+    ids_BL = None if ids_BL is None else ids_BL.cpu()
+    return cache.step(sent_BLM, mask_BL[:, -length:].cpu(), ids_BL).to(hidden_BLM)

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import torch
-
+from seshu_swarm.client.chain.session import RemoteSession
 from seshu_swarm.client.config import ChatConfig
-from seshu_swarm.client.remote import RemoteModel
-from seshu_swarm.client.sampling import Sampler
-from seshu_swarm.client.session import RemoteSession
-from seshu_swarm.client.turns import question_ids
+from seshu_swarm.client.remote.model import RemoteModel
+from seshu_swarm.client.remote.sampling import Sampler
+from seshu_swarm.client.remote.token_session import Roll, TokenSession
+from seshu_swarm.client.terminal.turns import question_ids
 from seshu_swarm.data.tokeniser import ByteTokeniser, StreamDecoder
 from seshu_swarm.errors import PeerError
 
@@ -27,6 +26,8 @@ class Talk:
         self._model, self._settings = model, settings
         self._choose = Sampler(settings.temperature, settings.seed)
         self._tokeniser = ByteTokeniser()
+        self.rolls: list[Roll] = []  # all changes of revision, oldest first
+        self._earlier_recoveries: list[str] = []
         self._session = self._new_session()
         self._pending: list[int] = []
         # Every id so far, to begin again from when all peers of a block are lost; None: unknown,
@@ -37,8 +38,8 @@ class Talk:
 
     @property
     def recoveries(self) -> list[str]:
-        """Peers that were replaced in this session."""
-        return self._session.recoveries
+        """Peers that were replaced so far, oldest first."""
+        return [*self._earlier_recoveries, *self._session.recoveries]
 
     @property
     def position(self) -> int:
@@ -79,8 +80,7 @@ class Talk:
 
     def _generated(self, ids: list[int]) -> AsyncIterator[int]:
         settings = self._settings
-        return self._model.generate(
-            self._session,
+        return self._session.generate(
             ids,
             choose=self._choose,
             max_new_tokens=settings.max_new_tokens,
@@ -97,32 +97,42 @@ class Talk:
 
     async def reset(self) -> None:
         """Forget everything: a new session."""
-        await self._session.close()
-        self._session = self._new_session()
+        await self._go_on_in(self._new_session())
         self._pending, self._history = [], []
 
     async def save(self, path: Path) -> None:
         """Write the peers' states into a file. Raises UsageError before the first question."""
         if self._pending:
-            await self._session.step(self._model.embed(torch.tensor([self._pending])))
+            await self._session.step(self._pending)
             self._pending = []
         await self._session.save(path)
 
     async def load(self, path: Path) -> None:
-        """Go on from a file, with what the peers read there. Raises UsageError, PackageError."""
-        session = await self._model.load_session(path, self._settings.step_seconds)
-        await self._session.close()
-        self._session, self._pending, self._history = session, [], None
+        """Go on from a file, with what the peers read there. Raises UsageError, PackageError, and
+        RevisionRetiredError when its revision has ended."""
+        resumed = await self._model.load_session(path, self._settings.step_seconds)
+        await self._go_on_in(self._new_session(resumed))
+        self._pending, self._history = [], None
 
     async def close(self) -> None:
         await self._session.close()
 
     async def _begin_again(self) -> None:
         """A new session, which will read the talk so far with the next question."""
-        await self._session.close()
-        self._session = self._new_session()
+        await self._go_on_in(self._new_session())
         self._pending = list(self._history or ())
         self._history = list(self._pending)
 
-    def _new_session(self) -> RemoteSession:
-        return self._model.session(self._settings.step_seconds)
+    async def _go_on_in(self, session: TokenSession) -> None:
+        self._earlier_recoveries += self._session.recoveries
+        await self._session.close()
+        self._session = session
+
+    def _new_session(self, resumed: RemoteSession | None = None) -> TokenSession:
+        return TokenSession(
+            self._model, self._settings.step_seconds, resumed=resumed, on_roll=self._rolled
+        )
+
+    def _rolled(self, roll: Roll) -> None:
+        self.rolls.append(roll)
+        self._model = self._session.model

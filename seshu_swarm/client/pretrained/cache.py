@@ -10,15 +10,16 @@ Shapes: B rows, L columns, M d_model.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from seshu_swarm.client.background import SwarmThread
-from seshu_swarm.client.session import RemoteSession
-from seshu_swarm.client.tasks import together
+from seshu_swarm.client.pretrained.background import SwarmThread
+from seshu_swarm.client.remote.tasks import together
+from seshu_swarm.client.remote.token_session import Roll, TokenSession, log_roll
 from seshu_swarm.errors import UsageError
 
 
@@ -26,7 +27,7 @@ from seshu_swarm.errors import UsageError
 class Row:
     """One text: its ids so far, and how many of them (or of embeddings) the peers absorbed."""
 
-    session: RemoteSession
+    session: TokenSession
     ids: list[int] = field(default_factory=list)
     position: int = 0
     is_finished: bool = False
@@ -41,6 +42,7 @@ class RemoteCache:
     def __init__(self, thread: SwarmThread, step_seconds: float) -> None:
         self._thread, self._step_seconds = thread, step_seconds
         self._rows: list[Row] = []
+        self.rolls: list[Roll] = []  # rows that went on with another revision, oldest first
         self._fault = ""
 
     def __enter__(self) -> Self:
@@ -63,6 +65,11 @@ class RemoteCache:
     def peers(self) -> list[list[str]]:
         """Peer ids of every row's chain."""
         return [row.session.peers for row in self._rows]
+
+    @property
+    def revisions(self) -> list[str]:
+        """What every row's newest token was computed by."""
+        return [row.session.revision for row in self._rows]
 
     def close(self) -> None:
         """End all sessions at their peers; they cannot be continued."""
@@ -121,16 +128,19 @@ class RemoteCache:
                 row.ids.append(token)
                 row.is_finished = ends
 
-    def step(self, hidden_BLM: Tensor, mask_BL: Tensor) -> Tensor:
-        """The residual stream after the last block; 0 where the mask is.
+    def step(self, hidden_BLM: Tensor, mask_BL: Tensor, ids_BL: Tensor | None = None) -> Tensor:
+        """The residual stream after the last block; 0 where the mask is. `logits` reads it.
 
-        Raises PeerError. After a failure or an interruption rows may stand at different tokens, so
+        `ids_BL`: what the hidden states are embeddings of, where they are of tokens: only then can a row
+        outlive its revision. Raises PeerError. After a failure or an interruption rows may stand at different tokens, so
         the sessions are over.
         """
         self._open(len(hidden_BLM))
         rows = [
-            (row, hidden[mask != 0][None])
-            for row, hidden, mask in zip(self._rows, hidden_BLM, mask_BL, strict=True)
+            (row, hidden[mask != 0][None], None if ids_BL is None else ids_BL[index][mask != 0])
+            for index, (row, hidden, mask) in enumerate(
+                zip(self._rows, hidden_BLM, mask_BL, strict=True)
+            )
         ]
         self._fault = "a step of it failed or was interrupted"
         outputs = self._thread.run(_stepped([one for one in rows if one[1].shape[1]]))
@@ -141,13 +151,31 @@ class RemoteCache:
         )
         return output_BLM
 
+    def logits(self, hidden_BLM: Tensor, own: Callable[[Tensor], Tensor]) -> Tensor:
+        """By the head of every row's revision; `own` is the model's, for rows that are still on its."""
+        if not self.rolls:
+            return own(hidden_BLM)
+        sent_BLM = hidden_BLM.detach().to("cpu", torch.float32)
+        logits_1LV = [
+            row.session.model.logits(sent[None]).to(hidden)
+            if row.session.rolls
+            else own(hidden[None])
+            for row, hidden, sent in zip(self._rows, hidden_BLM, sent_BLM, strict=True)
+        ]
+        return torch.cat(logits_1LV)
+
     def _open(self, batch: int) -> None:
         self._refuse_if_unusable(batch)
         if not self._rows:
             self._rows = self._thread.run(self._opening(batch))
 
     async def _opening(self, batch: int) -> list[Row]:
-        return [Row(self._thread.open_session(self._step_seconds)) for _ in range(batch)]
+        opened = (self._thread.open_session(self._step_seconds, self._rolled) for _ in range(batch))
+        return [Row(session) for session in opened]
+
+    def _rolled(self, roll: Roll) -> None:
+        self.rolls.append(roll)
+        log_roll(roll)
 
     def _refuse_if_unusable(self, batch: int) -> None:
         if self._fault:
@@ -183,9 +211,16 @@ def cannot_be_copied() -> UsageError:
     )
 
 
-async def _stepped(rows: list[tuple[Row, Tensor]]) -> dict[Row, Tensor]:
+async def _stepped(rows: list[tuple[Row, Tensor, Tensor | None]]) -> dict[Row, Tensor]:
     """All at once, each with its own tokens."""
-    outputs = await together(row.session.step(hidden) for row, hidden in rows)
-    for row, hidden in rows:
-        row.position += hidden.shape[1]
-    return {row: output for (row, _), output in zip(rows, outputs, strict=True)}
+    outputs = await together(_step(*one) for one in rows)
+    for row, hidden_1LM, _ in rows:
+        row.position += hidden_1LM.shape[1]
+    return {row: output for (row, *_), output in zip(rows, outputs, strict=True)}
+
+
+async def _step(row: Row, hidden_1LM: Tensor, ids_L: Tensor | None) -> Tensor:
+    session = row.session
+    if ids_L is None:
+        return await session.step_hidden(hidden_1LM)
+    return await session.step(ids_L.tolist(), None if session.rolls else hidden_1LM)

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from seshu_swarm import frames, wire
-from seshu_swarm.client.routing import Hop, Offer, choose_chain
-from seshu_swarm.client.tasks import together
+from seshu_swarm.client.chain.routing import Hop, Offer, choose_chain
+from seshu_swarm.client.remote.tasks import together
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, PeerLostError, UsageError
 from seshu_swarm.gradients import (

@@ -17,12 +17,19 @@ import torch
 from torch import Tensor
 
 from seshu_swarm import edges
-from seshu_swarm.client.carrier import Carrier, Terms
-from seshu_swarm.client.hub import Hub
-from seshu_swarm.client.mending import FindOffers, Mender
-from seshu_swarm.client.patience import Patience
+from seshu_swarm.client.chain.carrier import Carrier, Terms
+from seshu_swarm.client.chain.hub import Hub
+from seshu_swarm.client.chain.mending import FindOffers, Mender
+from seshu_swarm.client.chain.patience import Patience
+from seshu_swarm.client.chain.revisions import FindNewest, Retirement
 from seshu_swarm.dht import Swarm
-from seshu_swarm.errors import DeadlineError, PeerError, PeerLostError, UsageError
+from seshu_swarm.errors import (
+    DeadlineError,
+    PeerError,
+    PeerLostError,
+    RevisionRetiredError,
+    UsageError,
+)
 from seshu_swarm.mamba.state import RecurrentState
 from seshu_swarm.packages import write_whole
 from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
@@ -42,7 +49,10 @@ SLOW_FACTOR = 4.0
 
 
 class RemoteSession:
-    """`step(hidden)` advances the session by the tokens of `hidden` (1, tokens, d_model)."""
+    """`step(hidden)` advances the session by the tokens of `hidden` (1, tokens, d_model).
+
+    It stays on its revision; `TokenSession` goes on with the next one when that has ended.
+    """
 
     def __init__(
         self,
@@ -50,6 +60,7 @@ class RemoteSession:
         terms: Terms,
         *,
         find: FindOffers,
+        find_newest: FindNewest | None = None,
         step_seconds: float = 10.0,
         resumed: RecurrentState | None = None,
         is_star: bool = False,
@@ -63,7 +74,9 @@ class RemoteSession:
             blocks=None if resumed is None else BlockStates(resumed),
         )
         self._carrier = Carrier(swarm, terms, self._conversation, hub)
-        self._mender = Mender(self._conversation, self._carrier, find)
+        retirement = Retirement(terms.revision, find_newest)
+        self._mender = Mender(self._conversation, self._carrier, find, retirement)
+        self._retired: RevisionRetiredError | None = None
         self._step_patience = Patience()
         self._ping_patience = Patience(least_seconds=LEAST_PING_SECONDS)
         self._turn = asyncio.Lock()
@@ -96,10 +109,16 @@ class RemoteSession:
         return self._carrier.snapshot_bytes
 
     async def step(self, hidden_BLM: Tensor) -> Tensor:
-        """The residual stream after the last block. Raises PeerError when no chain is left, UsageError
-        after a step that was broken off: nobody knows how much of it was absorbed."""
+        """The residual stream after the last block. Raises PeerError when no chain is left and
+        RevisionRetiredError when none will be, UsageError after a step that was broken off: nobody knows
+        how much of it was absorbed."""
         async with self._turn:
-            return await self._step(hidden_BLM)
+            self._refuse_if_retired()
+            try:
+                return await self._step(hidden_BLM)
+            except RevisionRetiredError as error:
+                await self._retire(error)
+                raise
 
     async def _step(self, hidden_BLM: Tensor) -> Tensor:
         if self._under_way or self._conversation.outputs:
@@ -126,12 +145,14 @@ class RemoteSession:
     async def save(self, path: Path) -> None:
         """Suspend: every block's state, in one file, for `RemoteModel.load_session` later and elsewhere.
 
-        Raises UsageError before the first token, PeerError when a part cannot be asked.
+        Raises UsageError before the first token, PeerError when a part cannot be asked or its revision
+        has ended.
         """
         position = self.position
         if position == 0:
             raise UsageError("nothing to save", rule="a session has at least one token")
         async with self._turn:
+            self._refuse_if_retired()
             await self._mender.ask_snapshots(self._conversation.peers)
         span = self._conversation.span
         found, blocks = self._conversation.newest(span)
@@ -145,6 +166,15 @@ class RemoteSession:
         if self._minding is not None:
             self._minding.cancel()
         await self._mender.close()
+        await self._carrier.close()
+
+    def _refuse_if_retired(self) -> None:
+        if self._retired is not None:
+            raise RevisionRetiredError(self._retired.revision, self._retired.newest)
+
+    async def _retire(self, error: RevisionRetiredError) -> None:
+        """The states are worth nothing any more, and peers may wait for their memory."""
+        self._retired = error
         await self._carrier.close()
 
     @property
@@ -163,8 +193,13 @@ class RemoteSession:
             await self._carrier.troubled.wait()
             self._carrier.troubled.clear()
             async with self._turn:
+                if self._retired is not None:
+                    return
                 try:
                     await self._mender.mend()
+                except RevisionRetiredError as error:
+                    await self._retire(error)
+                    return
                 except PeerError as error:
                     logger.info("between two steps: %s", error)
 
@@ -187,7 +222,7 @@ class RemoteSession:
         asked = time.monotonic()
         addresses = self._conversation.peers
         for address in addresses:
-            self._carrier.put(address, Ping(should_nudge=overdue > 1))
+            self._carrier.put(address, Ping())
         deadline = asked + self._ping_patience.seconds
         while (silent := self._silent(addresses, asked)) and time.monotonic() < deadline:
             if not await self._carrier.wait(max(0.0, deadline - time.monotonic())):

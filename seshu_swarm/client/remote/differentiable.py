@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seshu_swarm.client.gradients import RemoteBlocks
+from seshu_swarm.client.remote.gradients import RemoteBlocks
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -10,9 +11,10 @@ from typing import Any
 
 from seshu_swarm import log, running
 from seshu_swarm.client.config import GenerateConfig
-from seshu_swarm.client.remote import RemoteModel
-from seshu_swarm.client.sampling import Sampler
-from seshu_swarm.client.session import RemoteSession
+from seshu_swarm.client.remote.model import RemoteModel
+from seshu_swarm.client.remote.sampling import Sampler
+from seshu_swarm.client.remote.token_session import TokenSession
+from seshu_swarm.client.terminal.lines import note_roll
 from seshu_swarm.data.prompts import prompt_for_generation
 from seshu_swarm.data.tokeniser import ByteTokeniser, StreamDecoder
 from seshu_swarm.errors import UsageError
@@ -31,29 +33,27 @@ async def generate(settings: GenerateConfig, stop: Stop) -> int:
     joined = await join(settings)
     try:
         model = await RemoteModel.connect(joined)
-        session = model.session(settings.step_seconds)
-        facts = await _stream(settings, model, session, stop)
+        session = TokenSession(model, settings.step_seconds, on_roll=note_roll)
+        facts = await _stream(settings, session, stop)
         await session.close()
     finally:
         await joined.swarm.leave()
-    facts |= {"revision": model.revision, "recoveries": session.recoveries}
+    facts |= {"revision": session.revision, "recoveries": session.recoveries}
+    facts |= {"rolls": [dataclasses.asdict(roll) for roll in session.rolls]}
     log.event("generated", _ending(facts), **facts)
     if settings.report:
         write_whole(Path(settings.report), json.dumps(facts, ensure_ascii=False).encode())
     return 0
 
 
-async def _stream(
-    settings: GenerateConfig, model: RemoteModel, session: RemoteSession, stop: Stop
-) -> dict[str, Any]:
+async def _stream(settings: GenerateConfig, session: TokenSession, stop: Stop) -> dict[str, Any]:
     prompt = settings.prompt if settings.raw else prompt_for_generation(settings.prompt)
     ids = ByteTokeniser().encode(prompt)
     decoder, tokens = StreamDecoder(), list[int]()
     choose = Sampler(settings.temperature, settings.seed)
     stop_ids = set() if settings.ignore_end else {ByteTokeniser.eos_id}
     started, first = time.perf_counter(), 0.0
-    async for token in model.generate(
-        session,
+    async for token in session.generate(
         ids,
         choose=choose,
         max_new_tokens=settings.max_new_tokens,
@@ -77,7 +77,7 @@ async def _stream(
     }
 
 
-def _show(text: str, tokens: list[int], session: RemoteSession) -> None:
+def _show(text: str, tokens: list[int], session: TokenSession) -> None:
     if log.is_text():
         sys.stdout.write(text)
         sys.stdout.flush()
