@@ -10,7 +10,7 @@ import torch
 
 from seshu_swarm import wire
 from seshu_swarm.channel import Channel
-from seshu_swarm.client.routing import Offer
+from seshu_swarm.client.chain.routing import Offer
 from seshu_swarm.dht import Swarm
 from seshu_swarm.edges import CLIENT_PART
 from seshu_swarm.peer.guest import Guest, Limits

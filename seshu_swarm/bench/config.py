@@ -26,10 +26,16 @@ class BenchConfig(OutputConfig):
         60.0, "How long a peer is killed every ten seconds, in bench failover; 0: not at all."
     )
     drains: int = setting(
-        20, "How often a peer is asked to leave under live sessions, in bench failover; 0: never."
+        20,
+        "How often a peer is asked, under live sessions, to leave or to choose other blocks, in turn, "
+        "in bench failover; 0: never.",
+    )
+    rolls: int = setting(
+        2, "How many new revisions are announced under live sessions, in bench failover."
     )
     calm_seconds: float = setting(
-        60.0, "How long to wait for false failovers on links like home, in seconds."
+        450.0,
+        "How long eight sessions are watched for false failovers on links like home, in seconds.",
     )
     seed: int = setting(0, "Seed of weights, prompts, moments of failure and stalls of links.")
 
@@ -42,6 +48,8 @@ class BenchConfig(OutputConfig):
                 f"--tokens {self.tokens} --kills {self.kills}",
                 rule="at least two tokens and one kill",
             )
+        if min(self.drains, self.rolls) < 0:
+            raise UsageError(f"--drains {self.drains} --rolls {self.rolls}", rule="0 or more")
         if not self.positions or min(self.positions) < 64:
             raise UsageError(
                 f"--positions {','.join(map(str, self.positions))}", rule="at least one, from 64 on"

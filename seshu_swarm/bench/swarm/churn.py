@@ -1,7 +1,7 @@
 """Requests while peers come and go: every ten seconds one of the hosts is killed and started again.
 
-A host is only killed while its twin is up: the swarm has two replicas of each span. A request is
-complete when all its tokens came and are those of the whole model.
+A host is only killed while others have all of its blocks: the swarm has two replicas of each span. A
+request is complete when all its tokens came and are those of the whole model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from random import Random
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.swarm.model import RandomModel, prompt
 from seshu_swarm.bench.swarm.user import User
-from seshu_swarm.bench.swarm.village import Host, Village
+from seshu_swarm.bench.swarm.village import Village
 from seshu_swarm.errors import PeerError
 from seshu_swarm.reports import Result
 
@@ -57,13 +57,16 @@ async def _ask(user: User, ids: list[int], expected: list[int], until: float) ->
 
 
 async def is_complete(user: User, ids: list[int], expected: list[int]) -> bool:
-    """Whether a fresh session answers `ids` with all the expected tokens."""
+    """Whether a fresh session answers `ids` with all the expected tokens; if not, why is logged."""
     talk = user.talk()
     try:
         await talk.read(ids)
         await talk.go_on(len(expected) - 1)
     except PeerError as error:
-        logger.warning("a request ended after %d tokens: %s", len(talk.ids), error)
+        logger.error("a request ended after %d tokens: %s", len(talk.ids), error)
+    else:
+        if talk.ids != expected:
+            logger.error("a request was answered with wrong tokens")
     finally:
         await talk.close()
     return talk.ids == expected
@@ -91,8 +94,7 @@ async def _churn(
         await asyncio.sleep(KILL_SECONDS)
         for name in [name for name, task in down.items() if task.done()]:
             await down.pop(name)
-        missing = {host.blocks for host in village.hosts if host.name in down}
-        victim: Host = rng.choice([h for h in village.hosts if h.blocks not in missing])
+        victim = rng.choice(village.spare_hosts(down))
         kills.append(victim.name)
         victim.child.kill()
         down[victim.name] = asyncio.create_task(victim.start())

@@ -1,81 +1,97 @@
-"""Peers that leave politely under live sessions: each is asked to end, and comes back.
+"""Peers that leave politely, and peers that are made to choose other blocks, under live sessions.
 
-A peer that ends hands its sessions over to its twin; no session may fail and no token may change.
+In turn a host is asked to end, and comes back on the blocks it was told to host; or it gets SIGUSR1,
+hands its sessions over and hosts blocks that need it more. Only a host whose blocks others have too is
+asked. No session may fail and no token may change.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from random import Random
 
-from seshu_swarm import frames
 from seshu_swarm.bench.config import BenchConfig
-from seshu_swarm.bench.swarm.churn import is_complete
-from seshu_swarm.bench.swarm.model import RandomModel, prompt
+from seshu_swarm.bench.outcome import Outcome
+from seshu_swarm.bench.swarm import live, tables
+from seshu_swarm.bench.swarm.live import Crowd
+from seshu_swarm.bench.swarm.model import RandomModel
 from seshu_swarm.bench.swarm.summary import Times
 from seshu_swarm.bench.swarm.user import User
-from seshu_swarm.bench.swarm.village import Village
+from seshu_swarm.bench.swarm.village import Host, Village
+from seshu_swarm.children import Event
 from seshu_swarm.reports import Result
 
-NUM_SESSIONS = 20
-PROMPT_TOKENS, SESSION_TOKENS = 32, 128
-END_SECONDS = 30.0
+SPEAK_SECONDS = 60.0
+
+
+class Move(StrEnum):
+    DRAIN = "drain"
+    REBALANCE = "rebalance"
+
+
+@dataclass(frozen=True)
+class MoveRow:
+    """One host. `before` and `after`: its blocks; `sessions` it was to hand over, `left` those it could
+    not; `is_done`: it left in order, or hosts other blocks now."""
+
+    move: str
+    host: str
+    before: str
+    after: str
+    sessions: int
+    left: int
+    seconds: float
+    is_done: bool
 
 
 async def measure(
     settings: BenchConfig, village: Village, user: User, model: RandomModel
-) -> dict[str, Result]:
-    """`settings.drains` times, one after another; sessions go on and on meanwhile."""
-    ids = prompt(PROMPT_TOKENS, settings.seed)
-    expected = await asyncio.to_thread(model.continuation, ids, 1 + SESSION_TOKENS)
-    draining = asyncio.create_task(_drain_all(village, user, settings.drains, settings.seed))
-    try:
-        asking = (_ask_while(draining, user, ids, expected) for _ in range(NUM_SESSIONS))
-        outcomes = [found for each in await asyncio.gather(*asking) for found in each]
-        ends = await draining
-    finally:
-        draining.cancel()
-    times = Times.of([end.seconds for end in ends])
-    return {
-        "drains": len(ends),
-        "drains_cut_short": sum(end.exit_code != 0 for end in ends),
-        "drain_ms_p50": times.p50_ms,
-        "drain_ms_p99": times.p99_ms,
-        "sessions_under_drains": len(outcomes),
-        "sessions_failed_under_drains": outcomes.count(False),
-    }
+) -> Outcome:
+    """`settings.drains` moves, one after another, drains and rebalances in turn."""
+    crowd, rng = Crowd(user, settings.seed), Random(settings.seed)
+    await crowd.learn(model)
+    rows: list[MoveRow] = []
+    async with crowd.living():
+        await crowd.until_all_speak(seconds=SPEAK_SECONDS)
+        for number in range(settings.drains):
+            host = rng.choice(village.spare_hosts())
+            rows.append(await _move(host, list(Move)[number % len(Move)], user))
+    shown = [asdict(row) for row in rows]
+    lives = [asdict(live.row_of(crowd.lives, during="moves", revision=model.revision[:12]))]
+    tables.show("hosts that leave, or choose other blocks", shown)
+    tables.show(f"{live.NUM_SESSIONS} live sessions meanwhile", lives)
+    return Outcome(results_of(rows) | live.results_of(crowd.lives, "moves"), [*shown, *lives])
 
 
-async def _ask_while(
-    draining: asyncio.Task[list[End]], user: User, ids: list[int], expected: list[int]
-) -> list[bool]:
-    outcomes = []
-    while not draining.done():
-        outcomes.append(await is_complete(user, ids, expected))
-    return outcomes
+async def _move(host: Host, move: Move, user: User) -> MoveRow:
+    """Until the swarm is whole again."""
+    heard, before, began = list(host.child.events), host.blocks, time.perf_counter()
+    is_done = await (host.drain() if move is Move.DRAIN else host.rebalance())
+    seconds = time.perf_counter() - began
+    handed_over = _handed_over([event for event in host.child.events if event not in heard])
+    if move is Move.DRAIN:
+        await host.start()
+        await user.reach(host.peer_id)
+    return MoveRow(move.value, host.name, before, host.blocks, *handed_over, seconds, is_done)
 
 
-@dataclass(frozen=True)
-class End:
-    """Of a peer that was asked to leave: seconds until it had, and 0 if it left in order."""
-
-    seconds: float
-    exit_code: int
+def _handed_over(events: list[Event]) -> tuple[int, int]:
+    """Sessions that were told to move on, and those that had not when time was up."""
+    found = next((event for event in events if event["event"] == "handed_over"), None)
+    return (int(found["sessions"]), int(found["left"])) if found else (0, 0)
 
 
-async def _drain_all(village: Village, user: User, number: int, seed: int) -> list[End]:
-    rng = Random(seed)
-    return [await _drain(village, user, rng) for _ in range(number)]
-
-
-async def _drain(village: Village, user: User, rng: Random) -> End:
-    host = rng.choice(village.hosts)
-    began = time.perf_counter()
-    host.child.terminate()
-    code = await frames.within(END_SECONDS, host.child.process.wait(), f"{host.name} to leave")
-    end = End(time.perf_counter() - began, code)
-    await host.start()
-    await user.reach(host.peer_id)
-    return end
+def results_of(rows: list[MoveRow]) -> dict[str, Result]:
+    results: dict[str, Result] = {}
+    for move, name in ((Move.DRAIN, "drain"), (Move.REBALANCE, "rebalance")):
+        of = [row for row in rows if row.move == move]
+        times = Times.of([row.seconds for row in of])
+        results |= {
+            f"{name}s": sum(row.is_done for row in of),
+            f"{name}s_cut_short": sum(not row.is_done or row.left > 0 for row in of),
+            f"{name}_ms_p50": times.p50_ms,
+            f"{name}_ms_p99": times.p99_ms,
+        }
+    return results | {"sessions_handed_over": sum(row.sessions - row.left for row in rows)}

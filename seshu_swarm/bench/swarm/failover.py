@@ -2,6 +2,7 @@
 
 Three spans, two hosts each, float32 on the wire. Every fault meets a fresh session at a set position;
 first, middle and last span are struck in turn, half of the times between tokens and half within one.
+Killed and silent is a host with its p2p daemon.
 A stall is the time from the fault until the next token, or the wait for the one after it if that is
 longer (the next may have been past the struck peer already), less a normal token. A killed host comes back as the same peer before the
 next fault. Tokens are compared with those of the whole model in this process.
@@ -10,6 +11,7 @@ next fault. Tokens are compared with those of the whole model in this process.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +20,7 @@ from random import Random
 
 from seshu_swarm.bench.config import HOME, BenchConfig
 from seshu_swarm.bench.outcome import Outcome
-from seshu_swarm.bench.swarm import calm, churn, drains, tables
+from seshu_swarm.bench.swarm import calm, churn, drains, rolls, tables
 from seshu_swarm.bench.swarm.model import RandomModel, prompt
 from seshu_swarm.bench.swarm.playing import Stage, play
 from seshu_swarm.bench.swarm.summary import Times, quantile
@@ -38,6 +40,28 @@ class Fault(StrEnum):
     KILL = "kill"
     SILENCE = "silence"
     TWO = "two neighbours"
+    TWO_SILENT = "two silent neighbours"
+
+    @property
+    def is_silent(self) -> bool:
+        return self in (Fault.SILENCE, Fault.TWO_SILENT)
+
+    @property
+    def is_of_two(self) -> bool:
+        return self in (Fault.TWO, Fault.TWO_SILENT)
+
+    @property
+    def result(self) -> str:
+        """What its stalls are called in a report."""
+        match self:
+            case Fault.KILL:
+                return "stall"
+            case Fault.SILENCE:
+                return "stall_silent"
+            case Fault.TWO:
+                return "stall_two_neighbours"
+            case Fault.TWO_SILENT:
+                return "stall_two_silent_neighbours"
 
 
 Plan = Sequence[tuple[Fault, int]]
@@ -45,11 +69,11 @@ Plan = Sequence[tuple[Fault, int]]
 
 @dataclass(frozen=True)
 class StallRow:
-    """One fault. `hops`: which places of the chain were struck."""
+    """One fault. `struck`: which spans of the chain were."""
 
     fault: str
     position: int
-    hops: str
+    struck: str
     normal_ms: float
     stall_ms: float
     failovers: int
@@ -58,7 +82,7 @@ class StallRow:
 
 def run(settings: BenchConfig) -> Outcome:
     """Raises SeshuError, KeyboardInterrupt."""
-    return play(settings, measure, num_steps=_num_faults(settings) + 3)
+    return play(settings, measure, num_steps=_num_faults(settings) + 4)
 
 
 def _num_faults(settings: BenchConfig) -> int:
@@ -66,10 +90,10 @@ def _num_faults(settings: BenchConfig) -> int:
 
 
 def _plan(settings: BenchConfig) -> Plan:
-    """Kills at every position; silence and the loss of two at the first."""
+    """Kills and silence at every position; the loss of two at the first."""
     first = settings.positions[0]
-    kills = [(Fault.KILL, position) for position in settings.positions]
-    return [*kills, (Fault.SILENCE, first), (Fault.TWO, first)]
+    ones = [(f, position) for f in (Fault.KILL, Fault.SILENCE) for position in settings.positions]
+    return [*ones, (Fault.TWO, first), (Fault.TWO_SILENT, first)]
 
 
 async def measure(
@@ -79,22 +103,29 @@ async def measure(
     settings = stage.settings
     model = stage.model(d_model=D_MODEL, num_blocks=NUM_BLOCKS)
     rows: list[StallRow] = []
-    results: dict[str, Result] = {}
+    others: list[Outcome] = []
     async with stage.village(model, spans * REPLICAS) as (village, user):
         for fault, position in _plan(settings) if plan is None else plan:
             rows += await _strike_all(stage, Strikes(village, user, model), fault, position)
         if settings.churn_seconds > 0:
             stage.step("requests under churn")
-            results |= await churn.measure(settings, village, user, model)
+            others.append(Outcome(await churn.measure(settings, village, user, model)))
         if settings.drains > 0:
-            stage.step("drains under live sessions")
-            results |= await drains.measure(settings, village, user, model)
+            stage.step("hosts leave and choose other blocks under live sessions")
+            others.append(await drains.measure(settings, village, user, model))
+        if settings.rolls > 0:
+            stage.step("new revisions under live sessions")
+            others.append(await rolls.measure(stage, village, user, model))
         if settings.links == HOME:
             stage.step("no fault at all")
-            results |= await calm.measure(settings, user)
+            others.append(Outcome(await calm.measure(settings, user)))
     shown = summed_up(rows)
     tables.show("what a session waits when its peers fail", shown)
-    return Outcome(results_of(rows) | results, [*(asdict(row) for row in rows), *shown])
+    results = results_of(rows)
+    for other in others:
+        results |= other.results
+    more = [row for other in others for row in other.rows]
+    return Outcome(results, [*(asdict(row) for row in rows), *shown, *more])
 
 
 @dataclass(frozen=True)
@@ -114,16 +145,17 @@ async def _strike_all(
     wanted = 1 + BEFORE_TOKENS + AFTER_TOKENS
     expected = await asyncio.to_thread(strikes.model.continuation, ids, wanted)
     rng, rows = Random(seed), []
+    num_hops = len(strikes.village.hosts) // REPLICAS
     for number in range(stage.settings.kills):
         stage.step(f"{fault} at {position}, {number + 1} of {stage.settings.kills}")
-        hops = struck_hops(fault, number, len(strikes.village.hosts) // REPLICAS)
+        hops = struck_hops(fault, number, num_hops)
         talk = strikes.user.talk()
         stalls, struck = await _strike(strikes, talk, ids, hops, fault=fault, rng=rng)
         rows.append(
             StallRow(
                 fault.value,
                 position,
-                ",".join(map(str, hops)),
+                " and ".join(place(hop, num_hops) for hop in hops),
                 *stalls,
                 talk.num_failovers,
                 talk.ids == expected,
@@ -136,10 +168,15 @@ async def _strike_all(
 
 def struck_hops(fault: Fault, number: int, num_hops: int) -> list[int]:
     """First, middle and last place in turn; of neighbours the first two, then the next two."""
-    if fault is Fault.TWO:
+    if fault.is_of_two:
         first = number % (num_hops - 1)
         return [first, first + 1]
     return [number % num_hops]
+
+
+def place(hop: int, num_hops: int) -> str:
+    """A span's place in the chain, for people."""
+    return {0: "first", num_hops - 1: "last"}.get(hop, "middle")
 
 
 async def _strike(
@@ -167,7 +204,7 @@ async def _fall(
         await asyncio.sleep(delay)
     struck_at.set_result(time.perf_counter())
     for host in hosts:
-        if fault is Fault.SILENCE:
+        if fault.is_silent:
             host.child.pause()
         else:
             host.child.kill()
@@ -182,7 +219,7 @@ def _stall(struck_at: float, tokens: Sequence[Token], normal: float) -> float:
 
 async def _bring_back(user: User, hosts: Sequence[Host], fault: Fault) -> None:
     """The next fault meets a whole swarm. A silent host wakes with the old session, and goes on."""
-    if fault is Fault.SILENCE:
+    if fault.is_silent:
         for host in hosts:
             host.child.resume()
     else:
@@ -191,39 +228,57 @@ async def _bring_back(user: User, hosts: Sequence[Host], fault: Fault) -> None:
 
 
 def summed_up(rows: Sequence[StallRow]) -> list[dict[str, Result | str | int]]:
-    """A line for each fault and position."""
+    """A line for each fault and position: of all its times, then of each place that was struck."""
     lines: list[dict[str, Result | str | int]] = []
     for fault, position in dict.fromkeys((row.fault, row.position) for row in rows):
         of = [row for row in rows if (row.fault, row.position) == (fault, position)]
-        times = Times.of([row.stall_ms / 1e3 for row in of])
-        lines.append(
-            {
-                "fault": fault,
-                "position": position,
-                "times": len(of),
-                "normal_token_ms": quantile([row.normal_ms for row in of], 0.5),
-                "stall_ms_p50": times.p50_ms,
-                "stall_ms_p99": times.p99_ms,
-                "tokens_identical": all(row.identical for row in of),
-            }
-        )
+        places = list(dict.fromkeys(row.struck for row in of))
+        for struck in ["any", *places] if len(places) > 1 else places:
+            lines.append(_line([row for row in of if struck in ("any", row.struck)], struck))
     return lines
 
 
+def _line(rows: Sequence[StallRow], struck: str) -> dict[str, Result | str | int]:
+    times = _times(rows)
+    return {
+        "fault": rows[0].fault,
+        "position": rows[0].position,
+        "struck": struck,
+        "times": times.count,
+        "normal_token_ms": quantile([row.normal_ms for row in rows], 0.5),
+        "stall_ms_p50": times.p50_ms,
+        "stall_ms_p99": times.p99_ms,
+        "tokens_identical": all(row.identical for row in rows),
+    }
+
+
 def results_of(rows: Sequence[StallRow]) -> dict[str, Result]:
-    """`stall_ms_*` are of all single kills; `stall_32768_vs_256` only where both were measured."""
-    kills = [row for row in rows if row.fault == Fault.KILL]
-    times = Times.of([row.stall_ms / 1e3 for row in kills])
-    results: dict[str, Result] = {"stall_ms_p50": times.p50_ms, "stall_ms_p99": times.p99_ms}
-    for fault, name in ((Fault.SILENCE, "stall_silent"), (Fault.TWO, "stall_two_neighbours")):
-        of = Times.of([row.stall_ms / 1e3 for row in rows if row.fault == fault])
-        results |= {f"{name}_ms_p50": of.p50_ms, f"{name}_ms_p99": of.p99_ms}
-    at = {row.position: _median_at(kills, row.position) for row in kills}
-    results |= {f"stall_ms_p50_{position}": ms for position, ms in at.items()}
-    if {256, 32_768} <= set(at):
-        results["stall_32768_vs_256"] = at[32_768] / at[256]
-    return results | {"tokens_identical": all(row.identical for row in rows)}
+    """`stall_ms_*` are of all single kills, `stall_silent_ms_*` of single silences. Ratios compare the
+    median of each later position with that of the first."""
+    results: dict[str, Result] = {}
+    for fault in Fault:
+        if of := [row for row in rows if row.fault == fault]:
+            results |= _of_fault(of, fault.result)
+    if rows:
+        results["tokens_identical"] = all(row.identical for row in rows)
+    return results
 
 
-def _median_at(rows: Sequence[StallRow], position: int) -> float:
-    return quantile([row.stall_ms for row in rows if row.position == position], 0.5)
+def _of_fault(rows: Sequence[StallRow], name: str) -> dict[str, Result]:
+    times = _times(rows)
+    results: dict[str, Result] = {f"{name}_ms_p50": times.p50_ms, f"{name}_ms_p99": times.p99_ms}
+    for struck in dict.fromkeys(row.struck for row in rows):
+        times = _times([row for row in rows if row.struck == struck])
+        results[f"{name}_ms_p50_{struck.replace(' ', '_')}"] = times.p50_ms
+    positions = dict.fromkeys(row.position for row in rows)
+    at = {p: _times([row for row in rows if row.position == p]).p50_ms for p in positions}
+    results |= {f"{name}_ms_p50_{position}": ms for position, ms in at.items()}
+    first, *later = at
+    for position in later:
+        ratio = at[position] / at[first] if at[first] else math.nan
+        results[f"{name}_{position}_vs_{first}"] = ratio
+    return results
+
+
+def _times(rows: Sequence[StallRow]) -> Times:
+    return Times.of([row.stall_ms / 1e3 for row in rows])

@@ -4,7 +4,8 @@ A model with a near-zero amount of computing, one block for each hop, one sessio
 of a token = its step's wall time less the seconds that the peers say they computed. Bytes are those
 of whole frames in the stream that carries the tokens, the largest of the client's: every other hop
 carries the same message. Snapshots of the state are counted apart. Results without a number are the
-worst over all hop counts; `wire_bytes_per_token_per_hop` is with bfloat16 on the wire.
+worst over all hop counts; `wire_bytes_per_token_per_hop` is with bfloat16 on the wire. What the client
+sends in all, with float32, shows the star: there it feeds every hop.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ NAMES = (
     "hop_overhead_ms_p99",
     "wire_bytes_per_token_per_hop",
     "wire_bytes_per_token_per_hop_float32",
+    "client_bytes_per_token",
+    "star_client_bytes_per_token",
     "snapshot_bytes_per_token",
 )
 
@@ -48,6 +51,8 @@ class HopRow:
     hop_overhead_ms_p99: float
     wire_bytes_per_token_per_hop: float
     wire_bytes_per_token_per_hop_float32: float
+    client_bytes_per_token: float
+    star_client_bytes_per_token: float
     snapshot_bytes_per_token: float
     tokens: int
 
@@ -85,6 +90,8 @@ async def _row(stage: Stage, num_hops: int) -> HopRow:
         hop_overhead_ms_p99=overhead.p99_ms,
         wire_bytes_per_token_per_hop=half.wire_bytes / num_tokens,
         wire_bytes_per_token_per_hop_float32=full.wire_bytes / num_tokens,
+        client_bytes_per_token=full.client_bytes / num_tokens,
+        star_client_bytes_per_token=star.client_bytes / num_tokens,
         snapshot_bytes_per_token=full.snapshot_bytes / num_tokens,
         tokens=num_tokens,
     )
@@ -92,10 +99,12 @@ async def _row(stage: Stage, num_hops: int) -> HopRow:
 
 @dataclass(frozen=True)
 class Listened:
-    """Tokens of one session after it has warmed up, and the bytes of these tokens."""
+    """Tokens of one session after it has warmed up, and the bytes of these tokens: those of the stream
+    that carries most, and all that the client sent."""
 
     tokens: list[Token]
     wire_bytes: int
+    client_bytes: int
     snapshot_bytes: int
 
 
@@ -112,10 +121,10 @@ async def _listen(
     await talk.go_on(WARM_UP_TOKENS)
     before, snapshots = user.sent_bytes(), talk.snapshot_bytes
     tokens = await talk.go_on(num_tokens)
-    grown = max(now - before.get(stream, 0) for stream, now in user.sent_bytes().items())
+    grown = [now - before.get(stream, 0) for stream, now in user.sent_bytes().items()]
     snapshots = talk.snapshot_bytes - snapshots
     await talk.close()
-    return Listened(tokens, grown, snapshots)
+    return Listened(tokens, max(grown), sum(grown), snapshots)
 
 
 def results_of(rows: list[HopRow]) -> dict[str, float]:

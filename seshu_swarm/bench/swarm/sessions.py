@@ -7,23 +7,21 @@ Two spans. The model with near-zero computing shows what the swarm itself can ca
 from __future__ import annotations
 
 import asyncio
-import time
+import signal
 from dataclasses import asdict, dataclass
 
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.bench.swarm import tables
 from seshu_swarm.bench.swarm.memory import Held, held_by
-from seshu_swarm.bench.swarm.model import prompt
 from seshu_swarm.bench.swarm.playing import Stage, play
-from seshu_swarm.bench.swarm.summary import Times, quantile
-from seshu_swarm.bench.swarm.talk import Talk, Token
-from seshu_swarm.bench.swarm.user import User
+from seshu_swarm.bench.swarm.summary import quantile
 from seshu_swarm.bench.swarm.village import Village
 
 MANY = 8
-PROMPT_TOKENS = 32
-WARM_UP_TOKENS = 20
+# Client processes and sessions of all of them: one user, eight of one gateway, eight of two.
+LOADS = ((1, 1), (1, MANY), (2, MANY))
+LOAD_SECONDS, END_SECONDS = 600.0, 30.0
 READY_STARTS = 3
 MB = 1e6
 
@@ -49,9 +47,10 @@ SIZES = (NANO, Size("768x12", 768, 12, 0.2))
 
 @dataclass(frozen=True)
 class LoadRow:
-    """So many sessions at once, each generating greedily."""
+    """So many sessions at once, each generating greedily, in so many processes; times of the slowest."""
 
     model: str
+    clients: int
     sessions: int
     tokens_per_second: float
     token_ms_p50: float
@@ -80,14 +79,14 @@ async def measure(stage: Stage, sizes: tuple[Size, ...] = SIZES) -> Outcome:
     peers: list[PeerRow] = []
     for size in sizes:
         model = stage.model(d_model=size.d_model, num_blocks=size.num_blocks)
-        async with stage.village(model, size.spans) as (village, user):
+        async with stage.village(model, size.spans) as (village, _):
             if not peers:
                 stage.step("a peer at rest")
                 peers = await _at_rest(village)
             stage.step(f"sessions on {size.name}")
             num_tokens = max(2, round(size.share * stage.settings.tokens))
-            for number in (1, MANY):
-                loads.append(await _load(user, size, number, num_tokens))
+            for clients, sessions in LOADS:
+                loads.append(await _load(village, size, clients, sessions, num_tokens))
     shown = [asdict(row) for row in loads], [asdict(row) for row in peers]
     tables.show("sessions at once", shown[0])
     tables.show("a peer at rest", shown[1])
@@ -115,34 +114,31 @@ async def _ready_again(village: Village) -> float:
     return await host.start()
 
 
-async def _load(user: User, size: Size, number: int, num_tokens: int) -> LoadRow:
-    talks = [user.talk() for _ in range(number)]
-    try:
-        await asyncio.gather(*(_warm_up(talk, seed) for seed, talk in enumerate(talks)))
-        began = time.perf_counter()
-        told = await asyncio.gather(*(talk.go_on(num_tokens) for talk in talks))
-        seconds = time.perf_counter() - began
-    finally:
-        await asyncio.gather(*(talk.close() for talk in talks))
-    tokens: list[Token] = [token for each in told for token in each]
-    times = Times.of([token.seconds for token in tokens])
-    return LoadRow(size.name, number, len(tokens) / seconds, times.p50_ms, times.p99_ms)
-
-
-async def _warm_up(talk: Talk, seed: int) -> None:
-    await talk.read(prompt(PROMPT_TOKENS, seed))
-    await talk.go_on(WARM_UP_TOKENS)
+async def _load(village: Village, size: Size, clients: int, sessions: int, tokens: int) -> LoadRow:
+    """So many sessions, evenly spread over client processes that begin at one moment."""
+    share = sessions // clients
+    starting = (village.start_users(n, sessions=share, tokens=tokens) for n in range(clients))
+    children = await asyncio.gather(*starting)
+    for child in children:
+        child.process.send_signal(signal.SIGUSR1)
+    done = [await child.wait_for("done", seconds=LOAD_SECONDS) for child in children]
+    await asyncio.gather(*(child.wait_for_end(seconds=END_SECONDS) for child in children))
+    seconds = max(each["ended"] for each in done) - min(each["began"] for each in done)
+    rate = sessions * tokens / seconds
+    slowest = max(done, key=lambda each: float(each["p50_ms"]))
+    return LoadRow(size.name, clients, sessions, rate, slowest["p50_ms"], slowest["p99_ms"])
 
 
 def results_of(loads: list[LoadRow], peers: list[PeerRow]) -> dict[str, float]:
     """Of peers the largest counts."""
     results: dict[str, float] = {}
     for name in dict.fromkeys(row.model for row in loads):
-        of = {row.sessions: row for row in loads if row.model == name}
-        ratio = of[MANY].tokens_per_second / of[1].tokens_per_second
-        results[f"throughput_{MANY}_sessions_vs_1_{name}"] = ratio
-        results[f"tokens_per_second_1_{name}"] = of[1].tokens_per_second
-        results[f"tokens_per_second_{MANY}_{name}"] = of[MANY].tokens_per_second
+        rates = {(r.clients, r.sessions): r.tokens_per_second for r in loads if r.model == name}
+        results[f"tokens_per_second_1_{name}"] = rates[1, 1]
+        for clients, sessions in LOADS[1:]:
+            of = f"{sessions}_sessions_of_{clients}_client{'s' * (clients > 1)}"
+            results[f"tokens_per_second_{of}_{name}"] = rates[clients, sessions]
+            results[f"throughput_{of}_vs_1_{name}"] = rates[clients, sessions] / rates[1, 1]
     results["idle_peer_pss_mb"] = max(row.pss_mb for row in peers)
     results["ready_seconds"] = max(row.ready_seconds for row in peers)
     return results

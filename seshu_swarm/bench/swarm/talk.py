@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from seshu_swarm.client.session import RemoteSession
-from seshu_swarm.mamba.ends import Ends
+from seshu_swarm.client.chain.session import RemoteSession
+from seshu_swarm.client.remote.model import RemoteModel
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,14 @@ class Token:
 class Talk:
     """`read` a prompt, then take token after token with `next`."""
 
-    def __init__(self, session: RemoteSession, ends: Ends) -> None:
-        self.session, self._ends = session, ends
+    def __init__(self, session: RemoteSession, model: RemoteModel) -> None:
+        self.session, self._model = session, model
         self.ids: list[int] = []
+
+    @property
+    def revision(self) -> str:
+        """Whose weights it began with, and keeps."""
+        return self._model.revision
 
     @property
     def peers(self) -> list[str]:
@@ -58,13 +63,11 @@ class Talk:
         return [await self.next() for _ in range(num_tokens)]
 
     async def _step(self, ids: list[int]) -> Token:
-        with torch.inference_mode():
-            hidden_BLM = self._ends.embed(torch.tensor([ids]))
+        hidden_BLM = self._model.embed(torch.tensor([ids]))
         began = time.perf_counter()
         hidden_BLM = await self.session.step(hidden_BLM)
         arrived = time.perf_counter()
-        with torch.inference_mode():
-            self.ids.append(int(self._ends.logits(hidden_BLM[:, -1:])[0, 0].argmax()))
+        self.ids.append(int((await self._model.next_logits(hidden_BLM)).argmax()))
         return Token(self.ids[-1], began, arrived, sum(self.session.compute_seconds))
 
     @property

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from seshu_swarm import identity, link
-from seshu_swarm.bench.swarm.model import RandomModel
 from seshu_swarm.bench.swarm.talk import Talk
 from seshu_swarm.bench.swarm.village import Village
 from seshu_swarm.channel import Channel
-from seshu_swarm.client.remote import RemoteModel
-from seshu_swarm.dht import DIAL_SECONDS, Swarm
+from seshu_swarm.client.gateway.models import Models
+from seshu_swarm.dht import DIAL_SECONDS, Listen, Swarm
 from seshu_swarm.errors import DeadlineError, PeerError
 from seshu_swarm.joining import Joined
 from seshu_swarm.protocol import SESSIONS
 
 REACH_SECONDS = 60.0
+FOLLOW_SECONDS = 60.0
 PAUSE_SECONDS = 0.2
 
 
@@ -34,23 +35,28 @@ class MeteredSwarm(Swarm):
 class User:
     """Made by `enter`; ended by `leave`."""
 
-    def __init__(self, swarm: MeteredSwarm, remote: RemoteModel, model: RandomModel) -> None:
-        self._swarm, self._remote, self._model = swarm, remote, model
+    def __init__(self, swarm: MeteredSwarm, models: Models) -> None:
+        self._swarm, self._models = swarm, models
 
     @classmethod
-    async def enter(cls, village: Village, model: RandomModel) -> User:
+    async def enter(cls, village: Village) -> User:
         """Join the village's run. Raises JoinError, ResourceError, PeerError."""
-        wanted = link.parse(village.link)
+        return await cls.join(village.link, village.user_folder, village.user_listen)
+
+    @classmethod
+    async def join(cls, run_link: str, folder: Path, listen: Listen) -> User:
+        """Raises JoinError, ResourceError, PeerError."""
+        wanted = link.parse(run_link)
         swarm = await MeteredSwarm.join(
-            identity.load_or_create(village.user_folder),
+            identity.load_or_create(folder),
             run_id=wanted.run_id,
             initial_peers=wanted.peers,
-            listen=village.user_listen,
+            listen=listen,
         )
         try:
             found = await swarm.run_record(wanted)
-            joined = Joined(swarm, wanted, found, village.user_folder)
-            return cls(swarm, await RemoteModel.connect(joined), model)
+            joined = Joined(swarm, wanted, found, folder)
+            return cls(swarm, await Models.connect(joined))
         except BaseException:
             await swarm.leave()
             raise
@@ -59,9 +65,22 @@ class User:
         await self._swarm.leave()
 
     def talk(self, *, wire_type: str = "float32", is_star: bool = False) -> Talk:
-        """A new session."""
-        session = self._remote.session(wire_type=wire_type, is_star=is_star)
-        return Talk(session, self._model.whole.ends)
+        """A new session, of the newest revision that this user knows."""
+        model = self._models.current
+        return Talk(model.session(wire_type=wire_type, is_star=is_star), model)
+
+    async def follow(self, revision: str) -> None:
+        """Until new sessions are of this revision; a gateway looks for it in the same way."""
+        try:
+            async with asyncio.timeout(FOLLOW_SECONDS):
+                while self._models.current.revision != revision:
+                    await self._models.refresh()
+                    await asyncio.sleep(PAUSE_SECONDS)
+        except TimeoutError:
+            raise DeadlineError(
+                f"revision {revision[:12]} was not served within {FOLLOW_SECONDS:g} s",
+                way_out="look into the logs of the hosts",
+            ) from None
 
     def sent_bytes(self) -> dict[int, int]:
         """Bytes of frames written into each stream so far, by the stream's number."""

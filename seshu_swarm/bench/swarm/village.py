@@ -7,29 +7,36 @@ keeps its port and its key when it is started again, so it comes back as the sam
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from seshu_swarm import frames
 from seshu_swarm.bench.config import HOME
 from seshu_swarm.bench.swarm.model import RandomModel
 from seshu_swarm.children import Child, Children
 from seshu_swarm.dht import Listen
 from seshu_swarm.errors import SeshuError
+from seshu_swarm.spans import Span, coverage
 
 COORDINATOR, PEER = "seshu_swarm.coordinator", "seshu_swarm.peer"
-LINKS = "seshu_swarm.bench.links"
+LINKS, USERS = "seshu_swarm.bench.links", "seshu_swarm.bench.users"
+# Client processes beside the one of the bench itself.
+MOST_CLIENTS = 2
 LOOPBACK_HOST = "127.0.0.1"
 OPEN_SECONDS = 120.0
 START_SECONDS = 60.0
+LEAVE_SECONDS, MOVE_SECONDS = 30.0, 60.0
 
 
 @dataclass
 class Host:
-    """`peer host` of some blocks. `start` it, and again after a `kill`."""
+    """`peer host`. `start` it, and again after a `kill` or a `drain`: then it hosts the blocks that it
+    was told to host. `blocks`: those it hosts now, or did last."""
 
     name: str
     blocks: str
@@ -43,8 +50,35 @@ class Host:
         began = time.perf_counter()
         self._child = await self.children.start(self.name, PEER, self.arguments)
         ready = await self._child.wait_for("ready", seconds=START_SECONDS)
-        self.peer_id = ready["peer_id"]
+        self.peer_id, self.blocks = ready["peer_id"], ready["blocks"]
         return time.perf_counter() - began
+
+    async def drain(self) -> bool:
+        """Ask it to leave; whether it left in order. Raises SeshuError when it stays for too long."""
+        self.child.terminate()
+        leaving = self.child.process.wait()
+        code: int = await frames.within(LEAVE_SECONDS, leaving, f"{self.name} to leave")
+        return code == 0
+
+    async def rebalance(self) -> bool:
+        """Have it choose other blocks; whether it moved. Raises SeshuError when it says nothing."""
+        heard = list(self.child.events)
+        self.child.process.send_signal(signal.SIGUSR1)
+        answers = [
+            asyncio.create_task(
+                self.child.wait_for(name, seconds=MOVE_SECONDS, matching=lambda e: e not in heard)
+            )
+            for name in ("moved", "stayed")
+        ]
+        try:
+            done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+            answer = done.pop().result()
+        finally:
+            for task in answers:
+                task.cancel()
+            await asyncio.gather(*answers, return_exceptions=True)
+        self.blocks = answer.get("blocks", self.blocks)
+        return bool(answer["event"] == "moved")
 
     @property
     def child(self) -> Child:
@@ -75,8 +109,8 @@ class Village:
 
     async def start(self) -> None:
         """Raises SeshuError naming the process that failed."""
-        # The coordinator's, the user's, then one for each host.
-        self._listens = await self._make_links(2 + len(self._spans))
+        # The coordinator's, the user's, those of other users, then one for each host.
+        self._listens = await self._make_links(2 + MOST_CLIENTS + len(self._spans))
         await self._open()
         coordinator = await self._coordinate()
         self.link = (await coordinator.wait_for("ready", seconds=START_SECONDS))["link"]
@@ -91,6 +125,32 @@ class Village:
     @property
     def user_folder(self) -> Path:
         return self._folder / "user"
+
+    @property
+    def run_folder(self) -> Path:
+        """The coordinator's."""
+        return self._folder / "run"
+
+    def spare_hosts(self, down: Collection[str] = ()) -> list[Host]:
+        """Hosts that may go: each of their blocks has another one, those named in `down` left aside."""
+        up = [host for host in self.hosts if host.name not in down]
+        spans = [Span.parse(host.blocks) for host in up]
+        covered = coverage(spans, self._model.shape.num_blocks)
+        return [
+            host
+            for host, span in zip(up, spans, strict=True)
+            if all(covered[block] > 1 for block in span)
+        ]
+
+    async def start_users(self, client: int, *, sessions: int, tokens: int) -> Child:
+        """A client in a process of its own (`bench.users`), one of MOST_CLIENTS; until it is warm."""
+        arguments = ["talk", "--join", self.link, *_where(self._listens[2 + client])]
+        arguments += ["--state-dir", str(self._folder / f"users-{client}")]
+        arguments += ["--sessions", str(sessions), "--tokens", str(tokens)]
+        arguments += ["--seed", str(client * sessions)]
+        child = await self._children.start(f"users {client}", USERS, arguments)
+        await child.wait_for("ready", seconds=START_SECONDS)
+        return child
 
     def host_of(self, peer_id: str) -> Host:
         return next(host for host in self.hosts if host.peer_id == peer_id)
@@ -108,23 +168,28 @@ class Village:
         ]
 
     async def _open(self) -> None:
-        arguments = ["open", *self._run_folder, "--run-id", "bench", "--languages", "hi"]
+        arguments = [
+            "open",
+            "--state-dir",
+            str(self.run_folder),
+            "--run-id",
+            "bench",
+            "--languages",
+            "hi",
+        ]
         arguments += ["--base", str(self._model.folder)]
         child = await self._children.start("coordinator open", COORDINATOR, arguments)
         await child.wait_for_end(seconds=OPEN_SECONDS)
 
-    @property
-    def _run_folder(self) -> tuple[str, str]:
-        return "--state-dir", str(self._folder / "run")
-
     async def _coordinate(self) -> Child:
-        arguments = ["run", *self._run_folder, *_where(self._listens[0]), "--max-threads", "1"]
+        arguments = ["run", "--state-dir", str(self.run_folder), "--max-threads", "1"]
+        arguments += _where(self._listens[0])
         return await self._children.start("coordinator", COORDINATOR, arguments)
 
     def _host(self, number: int, blocks: str) -> Host:
         arguments = ["host", "--join", self.link, "--blocks", blocks, "--max-threads", "1"]
         arguments += ["--state-dir", str(self._folder / f"host-{number}")]
-        arguments += _where(self._listens[2 + number])
+        arguments += _where(self._listens[2 + MOST_CLIENTS + number])
         return Host(f"host {number}", blocks, self._children, arguments)
 
 

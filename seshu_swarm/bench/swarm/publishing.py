@@ -1,0 +1,23 @@
+"""A new revision of a bench's run, entered as the end of a round enters it.
+
+First the package, then the word of it in the ledger; the coordinator announces what the ledger says.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from seshu_swarm.bench.swarm.model import RandomModel
+from seshu_swarm.coordinator.ledger import Ledger
+from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.packages import publish_folder
+
+
+def publish(run_folder: Path, model: RandomModel) -> None:
+    """Raises SeshuError."""
+    run = RunFolder(run_folder)
+    fresh = run.packages / "publishing"
+    shutil.copytree(model.folder, fresh)
+    publish_folder(fresh, run.package(model.revision))
+    Ledger(run.ledger).set_fact("revision", model.revision)
