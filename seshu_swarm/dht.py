@@ -147,6 +147,14 @@ class Swarm:
                     found.append(Found(record, owner, entry.expiration_time))
         return found
 
+    async def spans(self, num_blocks: int) -> list[Found[records.SpanRecord]]:
+        """What each peer hosts now: a peer that moved has a record under its old blocks too."""
+        found = await self.lookup(uids.span_keys(self.run_id, num_blocks), records.SpanRecord)
+        latest: dict[str, Found[records.SpanRecord]] = {}
+        for one in sorted(found, key=lambda f: f.record.sequence):
+            latest[one.owner] = one
+        return list(latest.values())
+
     async def run_record(self, link: Link) -> Found[records.RunRecord]:
         """The coordinator's record as the link names it. Raises JoinError."""
         deadline = time.monotonic() + RUN_RECORD_SECONDS

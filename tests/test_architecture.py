@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "peer": frozenset({"client"}),
     "coordinator": frozenset[str](),
     "demo": frozenset({"client"}),
-    "bench": frozenset({"client"}),
+    "bench": frozenset({"client", "coordinator"}),
     "__main__": frozenset({"client", "demo", "bench"}),
 }
 ROOMS = frozenset(MAY_IMPORT) - {"core"}

@@ -10,10 +10,8 @@ from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.host import HostingPeer
 from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.roles import Role, choose_role
-from seshu_swarm.records import SpanRecord
 from seshu_swarm.running import Stop
 from seshu_swarm.spans import Span, coverage
-from seshu_swarm.uids import span_keys
 
 
 def run(settings: AutoConfig) -> int:
@@ -31,7 +29,7 @@ def run(settings: AutoConfig) -> int:
 
 async def _choose(joined: Joined, settings: AutoConfig) -> tuple[Role, str]:
     run = joined.run
-    found = await joined.swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
+    found = await joined.swarm.spans(run.num_blocks)
     covered = coverage((Span(f.record.start, f.record.end) for f in found), run.num_blocks)
     return choose_role(
         covered, has_data=settings.data is not None, deals_data=run.catalogue is not None

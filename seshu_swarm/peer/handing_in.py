@@ -12,11 +12,10 @@ from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.tuning import Tuned
 from seshu_swarm.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
-from seshu_swarm.records import AdapterRecord, RunRecord, SpanRecord
+from seshu_swarm.records import AdapterRecord, RunRecord
 from seshu_swarm.references import Reference
 from seshu_swarm.stores.file import FileStore
 from seshu_swarm.stores.hub import HubStore
-from seshu_swarm.uids import span_keys
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +46,7 @@ def _published(joined: Joined) -> Path:
 
 
 async def _other_holders(joined: Joined) -> list[str]:
-    keys = span_keys(joined.run.run_id, joined.run.num_blocks)
-    found = await joined.swarm.lookup(keys, SpanRecord)
+    found = await joined.swarm.spans(joined.run.num_blocks)
     return sorted({f.owner for f in found if not f.record.is_draining})
 
 

@@ -31,7 +31,6 @@ from seshu_swarm.running import Stop
 from seshu_swarm.session_messages import PUSHES
 from seshu_swarm.spans import Span, choose_span, coverage
 from seshu_swarm.stores.holder import Holder, HolderPolicy
-from seshu_swarm.uids import span_keys
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ class HostingPeer:
         run = self._joined.run
         if self._settings.blocks:
             return self._told_span(Span.parse(self._settings.blocks))
-        found = await self._swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
+        found = await self._swarm.spans(run.num_blocks)
         covered = coverage((Span(f.record.start, f.record.end) for f in found), run.num_blocks)
         length = self._settings.num_blocks or self._blocks_that_fit()
         return choose_span(covered, length, random.Random(self._swarm.peer_id))
@@ -225,10 +224,10 @@ class HostingPeer:
         """Until the last session has gone elsewhere, or time is up."""
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
         told = self._service.notify(why)
-        while self._service.num_sessions and asyncio.get_running_loop().time() < deadline:
+        while self._service.num_attended and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(HAND_OVER_POLL_SECONDS)
         if told:
-            left = self._service.num_sessions
+            left = self._service.num_attended
             text = f"handed over {told - left} of {told} session(s)"
             log.event("handed_over", text, sessions=told, left=left)
 

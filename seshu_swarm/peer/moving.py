@@ -12,10 +12,8 @@ from seshu_swarm import log
 from seshu_swarm.errors import SeshuError
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer.rebalancing import WORTH_MOVING, Load, better_span
-from seshu_swarm.records import SpanRecord
 from seshu_swarm.running import Stop
 from seshu_swarm.spans import Span
-from seshu_swarm.uids import span_keys
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ class Mover:
 
     async def _move_if_better(self, worth_moving: float) -> None:
         run, me = self._joined.run, self._joined.swarm.peer_id
-        found = await self._joined.swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
+        found = await self._joined.swarm.spans(run.num_blocks)
         hosts = {f.owner: f.record for f in found if not f.record.is_draining}
         loads = [Load(p, Span(r.start, r.end), r.step_seconds) for p, r in hosts.items()]
         span = better_span(loads, me, run.num_blocks, self._rng, worth_moving=worth_moving)

@@ -61,6 +61,11 @@ class SpanService:
         return len(self._parts)
 
     @property
+    def num_attended(self) -> int:
+        """Sessions whose client is there, to go on elsewhere when it is told."""
+        return sum(hosted.outbox is not None for hosted in self._parts.all())
+
+    @property
     def revisions(self) -> tuple[str, ...]:
         return tuple(self._served)
 
@@ -87,7 +92,9 @@ class SpanService:
 
     def notify(self, name: str, *, revision: str | None = None) -> int:
         """Tell the clients of all parts, or of those of a revision; how many there are."""
-        told = [h for h in self._parts.all() if revision in (None, h.revision)]
+        told = [
+            h for h in self._parts.all() if h.outbox is not None and revision in (None, h.revision)
+        ]
         for hosted in told:
             hosted.tell(Notice(name=name))
         return len(told)

@@ -239,7 +239,7 @@ def test_slots_come_back() -> None:
 
 
 def test_only_serve_loads_a_web_server() -> None:
-    modules = ("client.__main__", "client.chat", "client.generate", "peer.host")
+    modules = ("client.__main__", "client.terminal.chat", "client.terminal.generate", "peer.host")
     script = ";".join(f"import seshu_swarm.{module}" for module in modules)
     script += ";import sys;print(sorted({'fastapi', 'starlette', 'uvicorn'} & set(sys.modules)))"
     done = subprocess.run(

@@ -161,10 +161,39 @@ def test_one_peer_may_take_over_both_halves(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("lost", [0, 1])
+def test_the_only_peer_that_says_it_has_the_blocks_is_tried_until_it_answers(
+    fleet: Fleet, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed, and comes back later than one would look for others; its record still stands."""
+    monkeypatch.setattr(mending, "FIND_SECONDS", 0.2)
+    monkeypatch.setattr(mending, "FORGIVE_SECONDS", 0.2)
+    pieces = pieces_of(70, 1, 1, 1)
+
+    async def steps() -> tuple[list[torch.Tensor], list[str]]:
+        members = await fleet.host("0:2", "2:4")
+        session = fleet.session()
+        found = [await session.step(piece) for piece in pieces[:2]]
+        span = members[lost].span
+        await members[lost].kill()
+        going_on = asyncio.create_task(session.step(pieces[2]))
+        await asyncio.sleep(1.0)
+        assert not going_on.done()
+        await members[lost].take(fleet.served(span))
+        found += [await going_on, await session.step(pieces[3])]
+        peers = session.peers
+        await session.close()
+        return found, peers
+
+    found, peers = fleet.loopback.run(steps())
+    assert worst(found, fleet.expected(pieces)) < TOLERANCE
+    assert peers == [member.peer_id for member in fleet.members]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
 def test_when_nobody_is_left_the_block_is_named_in_time(
     fleet: Fleet, lost: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mending, "FIND_SECONDS", 1.0)
+    monkeypatch.setattr(mending, "REACH_SECONDS", 1.0)
     began = time.monotonic()
     with pytest.raises(
         PeerLostError, match=rf"no reachable peer hosts block {2 * lost}.*peer host"

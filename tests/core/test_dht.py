@@ -62,6 +62,15 @@ def test_what_one_announces_all_find_with_its_owner(loopback: Loopback, peers: l
     assert all(25 < f.expiration_time - time.time() <= 30 for f in found)
 
 
+def test_a_peer_that_moved_is_where_it_said_last(loopback: Loopback, peers: list[Swarm]) -> None:
+    _, host, client = peers
+    for start, end in ((0, 2), (2, 4), (1, 3)):
+        assert loopback.run(host.announce(span_record(start, end)))
+    found = loopback.run(client.spans(4))
+    mine = [f.record for f in found if f.owner == host.peer_id]
+    assert [(record.start, record.end) for record in mine] == [(1, 3)]
+
+
 def test_a_newer_word_of_one_owner_replaces_the_older(
     loopback: Loopback, peers: list[Swarm]
 ) -> None:

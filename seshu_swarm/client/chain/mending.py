@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from seshu_swarm import edges
 from seshu_swarm.client.chain.carrier import Carrier, Say
-from seshu_swarm.client.chain.revisions import Retirement
+from seshu_swarm.client.chain.revisions import Retirement, covers
 from seshu_swarm.client.chain.routing import Offer, choose_chain
 from seshu_swarm.errors import PeerError, PeerLostError
 from seshu_swarm.payloads import BlockState, Hidden
@@ -26,10 +26,12 @@ logger = logging.getLogger(__name__)
 
 MAX_RECOVERIES = 64
 HAND_OVER_SECONDS = 3.0
-FIND_SECONDS = 5.0
+# How long to look for peers that have some blocks, and to try those that say they have, but do not answer:
+# after a dial that failed libp2p tries no other for several seconds.
+FIND_SECONDS, REACH_SECONDS = 5.0, 30.0
 FRESH_SECONDS = 5.0
 FIND_AGAIN_SECONDS = 0.3
-BAN_SECONDS = 15.0
+BAN_SECONDS, FORGIVE_SECONDS = 15.0, 2.0
 
 FindOffers = Callable[[], Awaitable[list[Offer]]]
 
@@ -157,16 +159,16 @@ class Mender:
     async def places(self, span: Span) -> list[Place]:
         """A chain over these blocks, waiting a little for peers that come. Raises PeerLostError, and
         RevisionRetiredError when they will not."""
-        deadline, known = time.monotonic() + FIND_SECONDS, self._known
+        began, known = time.monotonic(), self._known
         while True:
             offers = known or await self._find()
             try:
                 hops = choose_chain(offers, span, self._banned_now())
             except PeerLostError:
                 if not known:
-                    is_late = time.monotonic() > deadline
-                    await self._retirement.check(offers, span, is_late=is_late)
-                    if is_late:
+                    waited = time.monotonic() - began
+                    await self._retirement.check(offers, span, is_late=waited > FIND_SECONDS)
+                    if waited > (REACH_SECONDS if covers(offers, span) else FIND_SECONDS):
                         raise
                     self._forgive()
                     await asyncio.sleep(FIND_AGAIN_SECONDS)
@@ -178,12 +180,13 @@ class Mender:
         return {peer for peer, until in self._banned.items() if until > time.monotonic()}
 
     def _forgive(self) -> None:
-        """Where nobody else is, a peer that was lost is tried again: perhaps only its stream broke."""
+        """Where nobody else is, peers that were lost are tried again, and again: perhaps only a stream
+        broke, perhaps one comes back."""
         now = time.monotonic()
         for peer in self._banned_now():
             if now > self._forgiven.get(peer, 0.0):
                 del self._banned[peer]
-                self._forgiven[peer] = now + BAN_SECONDS
+                self._forgiven[peer] = now + FORGIVE_SECONDS
 
 
 def _short(address: str) -> str:

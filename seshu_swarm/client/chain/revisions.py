@@ -15,7 +15,6 @@ from seshu_swarm.errors import PeerError, PeerLostError, RefusalError, RevisionR
 from seshu_swarm.joining import Joined
 from seshu_swarm.records import RunRecord, SpanRecord
 from seshu_swarm.spans import Span, coverage
-from seshu_swarm.uids import span_keys
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class Retirement:
 
     async def check(self, offers: list[Offer], span: Span, *, is_late: bool) -> None:
         """No chain over `span` was found. Raises RevisionRetiredError when none will be."""
-        if self._find_newest is None or (not is_late and _covers(offers, span)):
+        if self._find_newest is None or (not is_late and covers(offers, span)):
             return  # peers that were lost, and may be tried again
         try:
             newest = await self._find_newest()
@@ -71,7 +70,8 @@ class Retirement:
             raise RevisionRetiredError(self._revision, newest.revision)
 
 
-def _covers(offers: list[Offer], span: Span) -> bool:
+def covers(offers: list[Offer], span: Span) -> bool:
+    """Whether peers say that they have all these blocks."""
     try:
         return bool(choose_chain(offers, span))
     except PeerLostError:
@@ -90,7 +90,7 @@ async def newest_of(joined: Joined) -> Newest | None:
 async def missing_blocks(joined: Joined, revision: str) -> tuple[int, ...]:
     """Blocks of the revision that no peer serves now."""
     run: RunRecord = joined.run
-    found = await joined.swarm.lookup(span_keys(run.run_id, run.num_blocks), SpanRecord)
+    found = await joined.swarm.spans(run.num_blocks)
     spans = [Span(f.record.start, f.record.end) for f in found if is_usable(f.record, revision)]
     covered = coverage(spans, run.num_blocks)
     return tuple(block for block, num_peers in enumerate(covered) if not num_peers)

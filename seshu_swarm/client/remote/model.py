@@ -30,7 +30,6 @@ from seshu_swarm.records import SpanRecord
 from seshu_swarm.references import Reference
 from seshu_swarm.round_trips import RoundTrips
 from seshu_swarm.spans import Span
-from seshu_swarm.uids import span_keys
 
 STEP_SECONDS = 10.0
 SNAPSHOT_TOKENS = 128
@@ -124,8 +123,7 @@ class RemoteModel:
         found_at, offers = self._offers
         if time.monotonic() - found_at > most_seconds:
             run = self._joined.run
-            keys = span_keys(run.run_id, run.num_blocks)
-            found = await self._joined.swarm.lookup(keys, SpanRecord)
+            found = await self._joined.swarm.spans(run.num_blocks)
             usable = [f for f in found if is_usable(f.record, self.revision)]
             await self._round_trips.refresh(f.owner for f in usable)
             offers = [_offer(f, self._round_trips.get(f.owner)) for f in usable]

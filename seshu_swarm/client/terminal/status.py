@@ -12,7 +12,6 @@ from seshu_swarm.joining import Joined, join
 from seshu_swarm.records import SpanRecord
 from seshu_swarm.running import Stop
 from seshu_swarm.spans import Span, coverage
-from seshu_swarm.uids import span_keys
 
 
 def run(settings: StatusConfig) -> int:
@@ -22,8 +21,7 @@ def run(settings: StatusConfig) -> int:
 async def show(settings: StatusConfig, stop: Stop) -> int:
     joined = await join(settings)
     try:
-        keys = span_keys(joined.run.run_id, joined.run.num_blocks)
-        found = await joined.swarm.lookup(keys, SpanRecord)
+        found = await joined.swarm.spans(joined.run.num_blocks)
     finally:
         await joined.swarm.leave()
     _print(joined, sorted(found, key=lambda f: (f.record.start, f.owner)))
