@@ -16,6 +16,8 @@ from seshu_swarm.records import Count, Digest
 PUSHES = "seshu/pushes"
 # Pieces of one message.
 MAX_TOGETHER = 64
+# Tokens between two snapshots: half of what a part keeps.
+MAX_SNAPSHOT_TOKENS = 4_096
 
 PartId = Annotated[bytes, Field(min_length=16, max_length=16)]
 Address = Annotated[
@@ -43,7 +45,7 @@ class OpenPart(Message):
     next: Address
     position: Count
     state_bytes: Count
-    snapshot_tokens: Annotated[int, Field(ge=1, le=4_096)]  # half of what a part keeps
+    snapshot_tokens: Annotated[int, Field(ge=1, le=MAX_SNAPSHOT_TOKENS)]
     wire_type: WireType
     takes_pushes: bool = False
 

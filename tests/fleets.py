@@ -15,9 +15,9 @@ import torch
 
 from seshu_swarm import checkpoints, round_trips
 from seshu_swarm.channel import Channel
-from seshu_swarm.client.chain.carrier import Terms
 from seshu_swarm.client.chain.routing import Offer
 from seshu_swarm.client.chain.session import RemoteSession
+from seshu_swarm.client.chain.terms import Terms
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError
 from seshu_swarm.mamba.state import RecurrentState

@@ -17,8 +17,8 @@
     checks       ids and residual streams from callers, refused by name
     padding      an attention mask to rows that begin at their first token
     pretrained   configuration, loading and saving of the transformers classes
-    model        the transformers classes around the same blocks (with pretrained, the only files
-                 that import transformers)
+    backbone, model   the transformers classes around the same blocks (with pretrained, the only
+                 files that import transformers)
 
 Everything is float32 unless a test asks for float64. Between spans travels one tensor, the
 residual stream `(batch, length, d_model)`. Continuing from a state equals one pass.

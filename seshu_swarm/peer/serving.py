@@ -18,7 +18,7 @@ from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError, ProtocolError, RefusalError
 from seshu_swarm.outbox import Outbox
 from seshu_swarm.payloads import BlockState, Hidden
-from seshu_swarm.peer.admission import OPEN_SECONDS, opening, read_state
+from seshu_swarm.peer.admission import OPEN_SECONDS, Admission
 from seshu_swarm.peer.engine import Engine
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS, Hosted, HostedParts
@@ -38,8 +38,6 @@ from seshu_swarm.session_messages import (
     TrimPart,
 )
 from seshu_swarm.sessions.messages import CLIENT, At, Attach, Piece, Reroute, Snapshot, To
-from seshu_swarm.sessions.part import Part
-from seshu_swarm.spans import Span
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +51,16 @@ class SpanService:
         self._parts = HostedParts(guest, max_sessions)
         self._pushes = Pushes(swarm, lost=self._next_lost, again=self._next_again)
         self.engine = Engine(self._deliver)
-        self.is_draining = False
+        self._admission = Admission(guest, self._parts, self._served)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no new sessions."""
+        return self._admission.is_draining
+
+    @is_draining.setter
+    def is_draining(self, is_draining: bool) -> None:
+        self._admission.is_draining = is_draining
 
     @property
     def num_sessions(self) -> int:
@@ -102,7 +109,7 @@ class SpanService:
     async def serve(self, channel: Channel) -> None:
         """One control stream: one part of one session."""
         asked = await channel.receive(OpenPart, seconds=OPEN_SECONDS, what="a session")
-        hosted = await self._enter(channel, asked)
+        hosted = await self._admission.enter(channel, asked)
         outbox = hosted.outbox = Outbox(channel)
         outbox.put(PartOpened(position=hosted.part.received))
         self._deliver(hosted, hosted.part.greet())
@@ -138,35 +145,6 @@ class SpanService:
     async def close(self) -> None:
         self.engine.close()
         await self._pushes.close()
-
-    async def _enter(self, channel: Channel, asked: OpenPart) -> Hosted:
-        if reason := self._guest.pause_reason():
-            raise refusal(Refusal.PAUSED, reason)
-        if hosted := self._parts.again(channel.peer_id, asked):
-            return hosted
-        if self.is_draining:
-            raise refusal(Refusal.DRAINING, "")
-        served = self._served.get(asked.revision)
-        if served is None:
-            raise refusal(Refusal.REVISION_MISMATCH, f"serving {', '.join(self._served)[:80]}")
-        if not served.span.start <= asked.start < asked.end <= served.span.end:
-            raise refusal(Refusal.SPAN_MOVED, f"hosting {served.span}")
-        span = Span(asked.start, asked.end)
-        state_bytes = served.fresh_state(span).num_bytes
-        self._parts.admit(asked, state_bytes, time.monotonic())
-        if state := await read_state(channel, asked, served, span):
-            self._parts.admit(asked, state_bytes, time.monotonic())  # others came meanwhile
-        hosted = Hosted(
-            part_id=asked.part_id,
-            client=channel.peer_id,
-            served=served,
-            part=Part[Hidden, BlockState](opening(asked, span, state)),
-            wire_type=asked.wire_type,
-            is_pushed=asked.takes_pushes,
-            used_at=time.monotonic(),
-        )
-        self._parts.add(hosted)
-        return hosted
 
     async def _listen(self, channel: Channel, hosted: Hosted) -> None:
         """Until the client ends the session."""

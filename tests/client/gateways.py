@@ -63,7 +63,7 @@ class Fleet:
     async def announce(self) -> None:
         for host in self.hosts:
             record = span_record(host.span.start, host.span.end, self.tiny.revision)
-            assert await host.swarm.announce(record)
+            await host.swarm.announce(record)
 
     @property
     def num_sessions(self) -> int:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from seshu_swarm.client.config import ChatConfig
+from seshu_swarm.client.remote.turns import Turn, conversation_ids, question_ids
 from seshu_swarm.client.terminal.lines import Interrupts
-from seshu_swarm.client.terminal.talk import Talk
-from seshu_swarm.client.terminal.turns import Turn, conversation_ids, question_ids
+from seshu_swarm.client.terminal.talk import INTERRUPT_SECONDS, Talk
 from seshu_swarm.data.prompts import encode_row
 from seshu_swarm.data.text import Row
 from seshu_swarm.data.tokeniser import ByteTokeniser
-from seshu_swarm.errors import DataError, PeerError, UsageError
+from seshu_swarm.errors import DataError, DeadlineError, PeerError, UsageError
 from seshu_swarm.spans import Span
 from tests.client.gateways import Fleet, start_fleet
 from tests.conftest import TinyCheckpoint
@@ -153,30 +158,69 @@ def test_a_question_that_is_no_text_changes_nothing(fleet: Fleet) -> None:
     assert fleet.loopback.run(turns()) == [Reference(fleet).answer("one")]
 
 
-def test_when_every_peer_is_lost_the_talk_is_read_again(
-    loopback: Loopback, tiny: TinyCheckpoint, fleet: Fleet
-) -> None:
-    """The failed question is forgotten; the next one comes with everything before it."""
-    alone = Fleet(loopback, tiny, fleet.whole, loopback.join("lonely"), [])
-    alone.start_host("only", Span(0, 4))
-    model = alone.model()
+@dataclass
+class Alone:
+    """One peer with all blocks, which leaves while a person talks, and another one later."""
+
+    fleet: Fleet
+    talk: Talk
+
+    def lose(self) -> None:
+        self.fleet.loopback.run(self.fleet.loopback.leave(self.fleet.hosts.pop().swarm))
+
+    def find(self) -> None:
+        self.fleet.start_host(f"late-{next(NUMBERS)}", Span(0, 4))
+
+    def ask(self, question: str) -> str:
+        return self.fleet.loopback.run(ask(self.talk, question))
+
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def alone(loopback: Loopback, tiny: TinyCheckpoint, fleet: Fleet) -> Iterator[Alone]:
+    lonely = loopback.join(f"lonely-{next(NUMBERS)}")
+    own = Fleet(loopback, tiny, fleet.whole, lonely, [])
+    model = own.model()
 
     async def find(**more: object) -> list[object]:
-        return [host.offer for host in alone.hosts]
+        return [host.offer for host in own.hosts]
 
     model.offers = find  # type: ignore[method-assign,assignment]
-    talk = Talk(model, settings())
-    answers = [loopback.run(ask(talk, "one"))]
+    found = Alone(own, Talk(model, settings()))
+    found.find()
+    yield found
+    loopback.run(found.talk.close())
 
-    async def lose() -> None:
-        await loopback.leave(alone.hosts.pop().swarm)
-        with pytest.raises(PeerError):
-            await ask(talk, "two")
 
-    loopback.run(lose())
-    alone.start_host("late", Span(0, 4))
-    answers.append(loopback.run(ask(talk, "three")))
-    loopback.run(talk.close())
+def test_when_every_peer_is_lost_the_talk_is_read_again(fleet: Fleet, alone: Alone) -> None:
+    """The failed question is forgotten; the next one comes with everything before it."""
+    answers = [alone.ask("one")]
+    alone.lose()
+    with pytest.raises(PeerError):
+        alone.ask("two")
+    alone.find()
+    answers.append(alone.ask("three"))
+    reference = Reference(fleet)
+    assert answers == [reference.answer("one"), reference.answer("three")]
+
+
+def test_an_answer_that_does_not_come_can_be_given_up(fleet: Fleet, alone: Alone) -> None:
+    """Peers are looked for over seconds; a person who interrupts does not wait for that."""
+    answers = [alone.ask("one")]
+    alone.lose()
+
+    async def interrupted() -> float:
+        began = time.monotonic()
+        asyncio.get_running_loop().call_later(0.2, alone.talk.interrupt)
+        with pytest.raises(DeadlineError, match="given up"):
+            await ask(alone.talk, "two")
+        return time.monotonic() - began
+
+    assert 0.2 + INTERRUPT_SECONDS <= fleet.loopback.run(interrupted()) < 3.0
+    alone.find()
+    answers.append(alone.ask("three"))
     reference = Reference(fleet)
     assert answers == [reference.answer("one"), reference.answer("three")]
 

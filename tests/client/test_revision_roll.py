@@ -14,8 +14,8 @@ from seshu_swarm.client.config import ChatConfig
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.client.remote.sampling import Sampler
 from seshu_swarm.client.remote.token_session import TokenSession
+from seshu_swarm.client.remote.turns import question_ids
 from seshu_swarm.client.terminal.talk import Talk
-from seshu_swarm.client.terminal.turns import question_ids
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import RevisionRetiredError
 from seshu_swarm.mamba.whole import WholeModel

@@ -19,7 +19,7 @@ import torch
 
 from seshu_swarm import checkpoints
 from seshu_swarm.client.gateway.text import token_text
-from seshu_swarm.client.terminal.turns import question_ids
+from seshu_swarm.client.remote.turns import question_ids
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.peer.served import bytes_to_host

@@ -1,7 +1,9 @@
 """One session over a chain of peers.
 
 session    a conversation with a chain: the waiting
+terms      what its parts are opened with     news       what they have said
 carrier    its control streams, of `links`    hub        pieces of all sessions over one stream to each peer
-mending    replacing lost parts               revisions  when a session's revision has ended
-routing    the chain of spans (pure)          patience   how long to wait (pure)
+suspicion  who is gone, who is slow           patience   how long to wait (pure)
+mending    replacing lost parts               routing    the chain of spans (pure)
+revisions  when a session's revision has ended
 """

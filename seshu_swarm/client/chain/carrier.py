@@ -9,15 +9,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 from seshu_swarm import edges
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.links import Heard, PartLink
+from seshu_swarm.client.chain.news import News
+from seshu_swarm.client.chain.terms import Terms
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PackageError, PeerError, ProtocolError
-from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.state import MAX_HEADER_BYTES, RecurrentState
 from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
 from seshu_swarm.protocol import Message
@@ -37,28 +37,6 @@ from seshu_swarm.sessions.messages import At, Attach, Open, Piece, Reroute, Snap
 logger = logging.getLogger(__name__)
 
 Say = To[Hidden, BlockState]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What all parts of a session are opened with."""
-
-    revision: str
-    shape: MambaShape
-    snapshot_tokens: int
-    wire_type: str
-
-
-@dataclass
-class News:
-    """What the parts have said, by address, since somebody looked."""
-
-    gone: dict[str, PeerError] = field(default_factory=dict)
-    leaving: set[str] = field(default_factory=set)
-    is_retiring: bool = False  # whether any of those has given the revision up
-    cannot_reach_next: set[str] = field(default_factory=set)
-    pongs: dict[str, tuple[float, Pong]] = field(default_factory=dict)
-    snapshots: dict[str, int] = field(default_factory=dict)
 
 
 class Carrier:

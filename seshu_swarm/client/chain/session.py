@@ -10,21 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from seshu_swarm import edges
-from seshu_swarm.client.chain.carrier import Carrier, Terms
+from seshu_swarm.client.chain.carrier import Carrier
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.mending import FindOffers, Mender
-from seshu_swarm.client.chain.patience import Patience
 from seshu_swarm.client.chain.revisions import FindNewest, Retirement
+from seshu_swarm.client.chain.suspicion import Suspicion
+from seshu_swarm.client.chain.terms import Terms
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import (
-    DeadlineError,
     PeerError,
     PeerLostError,
     RevisionRetiredError,
@@ -33,7 +33,6 @@ from seshu_swarm.errors import (
 from seshu_swarm.mamba.state import RecurrentState
 from seshu_swarm.packages import write_whole
 from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
-from seshu_swarm.session_messages import Ping
 from seshu_swarm.sessions.conversation import Conversation
 from seshu_swarm.sessions.log import MAX_PIECE_TOKENS
 from seshu_swarm.spans import Span
@@ -42,10 +41,6 @@ logger = logging.getLogger(__name__)
 
 # Tokens that are under way at once: enough that no part of a chain waits for a long prompt's next piece.
 WINDOW_TOKENS = 4 * MAX_PIECE_TOKENS
-# Links stall for some tenths of a second without being dead.
-LEAST_PING_SECONDS = 0.5
-# A living peer may take so many times the usual deadline before another one is tried instead.
-SLOW_FACTOR = 4.0
 
 
 class RemoteSession:
@@ -66,7 +61,7 @@ class RemoteSession:
         is_star: bool = False,
         hub: Hub | None = None,
     ) -> None:
-        self._terms, self._step_seconds, self._is_star = terms, step_seconds, is_star
+        self._terms, self._is_star = terms, is_star
         self._conversation = Conversation[Hidden, BlockState](
             Span(0, terms.shape.num_blocks),
             snapshot_tokens=terms.snapshot_tokens,
@@ -77,8 +72,7 @@ class RemoteSession:
         retirement = Retirement(terms.revision, find_newest)
         self._mender = Mender(self._conversation, self._carrier, find, retirement)
         self._retired: RevisionRetiredError | None = None
-        self._step_patience = Patience()
-        self._ping_patience = Patience(least_seconds=LEAST_PING_SECONDS)
+        self._suspicion = Suspicion(self._conversation, self._carrier, self._mender, step_seconds)
         self._turn = asyncio.Lock()
         self._minding: asyncio.Task[None] | None = None
         self.compute_seconds: list[float] = []
@@ -135,8 +129,7 @@ class RemoteSession:
             await self._until(lambda: self._under_way < WINDOW_TOKENS)
         await self._until(lambda: self._under_way == 0)
         if hidden_BLM.shape[1] == 1 and len(self.recoveries) == before:
-            for patience in (self._step_patience, self._ping_patience):
-                patience.add(time.monotonic() - started)
+            self._suspicion.took(time.monotonic() - started)
         self._mender.keep_fresh()
         outputs, self._conversation.outputs = self._conversation.outputs, []
         self.compute_seconds = [sum(output.seconds for output in outputs)]
@@ -209,52 +202,11 @@ class RemoteSession:
         overdue, idle = 0, time.monotonic()
         while not is_done():
             received = self._conversation.received
-            changed = await self._carrier.wait(self._step_patience.seconds)
+            changed = await self._carrier.wait(self._suspicion.patience_seconds)
             await self._mender.mend()
             if self._conversation.received > received:
                 overdue, idle = 0, time.monotonic()
             elif not changed:
                 overdue += 1
-                await self._investigate(overdue, time.monotonic() - idle)
-
-    async def _investigate(self, overdue: int, idle_seconds: float) -> None:
-        """Ask everybody. Who does not answer is gone; if all do, a message may be lost: say again."""
-        asked = time.monotonic()
-        addresses = self._conversation.peers
-        for address in addresses:
-            self._carrier.put(address, Ping())
-        deadline = asked + self._ping_patience.seconds
-        while (silent := self._silent(addresses, asked)) and time.monotonic() < deadline:
-            if not await self._carrier.wait(max(0.0, deadline - time.monotonic())):
-                break
-        for address in silent:
-            error = DeadlineError(f"peer …{_short(address)} is silent")
-            self._carrier.news.gone.setdefault(address, error)
-        if not silent:
-            self._ping_patience.add(time.monotonic() - asked)
-            if overdue > 1:
-                self._carrier.tell(self._conversation.nudge())
-            if idle_seconds > min(self._step_seconds, SLOW_FACTOR * self._step_patience.seconds):
-                self._give_up_on_the_slowest(idle_seconds)
-        await self._mender.mend()
-
-    def _silent(self, addresses: Collection[str], since: float) -> list[str]:
-        pongs = self._carrier.news.pongs
-        return [a for a in addresses if a not in pongs or pongs[a][0] < since]
-
-    def _give_up_on_the_slowest(self, idle_seconds: float) -> None:
-        """The first part that has not absorbed what it was given holds everybody up: another one is
-        tried at once, the same one only replaced when it takes longer than a step may."""
-        for leg in self._conversation.legs:
-            _, pong = self._carrier.news.pongs[leg.peer]
-            if pong.position < self._conversation.fed:
-                if idle_seconds > self._step_seconds or self._mender.has_another(leg):
-                    error = DeadlineError(
-                        f"no answer in {idle_seconds:.1f} s from …{_short(leg.peer)}"
-                    )
-                    self._carrier.news.gone.setdefault(leg.peer, error)
-                return
-
-
-def _short(address: str) -> str:
-    return edges.split(address)[0][-6:]
+                await self._suspicion.investigate(overdue, time.monotonic() - idle)
+                await self._mender.mend()

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from seshu_swarm.client.gateway.refusals import No, RefusedError
 from seshu_swarm.client.gateway.wanted import Wanted
-from seshu_swarm.client.terminal.turns import Turn, conversation_ids
+from seshu_swarm.client.remote.turns import Turn, conversation_ids
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import DataError
 

@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from seshu_swarm import checkpoints
-from seshu_swarm.client.chain.carrier import Terms
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.revisions import Newest, is_usable, missing_blocks, newest_of
 from seshu_swarm.client.chain.routing import HOP_SECONDS, Offer
 from seshu_swarm.client.chain.session import RemoteSession
+from seshu_swarm.client.chain.terms import Terms
 from seshu_swarm.client.remote.readout import Readout
 from seshu_swarm.dht import Found
 from seshu_swarm.errors import PackageError, RevisionRetiredError, UsageError

@@ -1,5 +1,5 @@
 """The commands of a person at a terminal.
 
 generate, chat, status   the commands        lines      lines and Ctrl-C
-talk       a conversation in one session     turns      a conversation as token ids (pure)
+talk       a conversation in one session
 """

@@ -6,6 +6,7 @@ question. Knows no terminal.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,13 +15,17 @@ from seshu_swarm.client.config import ChatConfig
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.client.remote.sampling import Sampler
 from seshu_swarm.client.remote.token_session import Roll, TokenSession
-from seshu_swarm.client.terminal.turns import question_ids
+from seshu_swarm.client.remote.turns import question_ids
 from seshu_swarm.data.tokeniser import ByteTokeniser, StreamDecoder
-from seshu_swarm.errors import PeerError
+from seshu_swarm.errors import DeadlineError, PeerError
+
+# An interrupted answer waits so long for the step under way: broken off, it costs the session.
+INTERRUPT_SECONDS = 0.5
 
 
 class Talk:
-    """Questions and answers; `interrupt` ends the present answer after its next byte."""
+    """Questions and answers; `interrupt` ends the present answer after its next byte, or gives it up
+    where that does not come."""
 
     def __init__(self, model: RemoteModel, settings: ChatConfig) -> None:
         self._model, self._settings = model, settings
@@ -33,7 +38,7 @@ class Talk:
         # Every id so far, to begin again from when all peers of a block are lost; None: unknown,
         # because the state came from a file.
         self._history: list[int] | None = []
-        self._is_interrupted = False
+        self._interrupted = asyncio.Event()
         self.num_tokens = 0  # of the last answer
 
     @property
@@ -47,22 +52,23 @@ class Talk:
         return self._session.position
 
     def interrupt(self) -> None:
-        self._is_interrupted = True
+        self._interrupted.set()
 
     async def answer(self, question: str) -> AsyncIterator[str]:
         """Text of the answer, as its characters are complete. Raises PeerError and DataError.
 
         After a PeerError the talk stands where it stood before the question, in a new session.
+        DeadlineError: the answer was interrupted while it waited for peers.
         """
-        self._is_interrupted = False
+        self._interrupted.clear()
         ids, tokens, decoder = self._ids_of(question), list[int](), StreamDecoder()
         is_cut = False
         try:
-            async for token in self._generated(ids):
+            async for token in self._until_interrupted(self._generated(ids)):
                 tokens.append(token)
                 if text := decoder.push([token]):
                     yield text
-                is_cut = self._is_interrupted or len(tokens) == self._settings.max_new_tokens
+                is_cut = self._interrupted.is_set() or len(tokens) == self._settings.max_new_tokens
                 if is_cut:
                     break
         except PeerError:
@@ -86,6 +92,25 @@ class Talk:
             max_new_tokens=settings.max_new_tokens,
             stop_ids=set() if settings.ignore_end else {self._tokeniser.eos_id},
         )
+
+    async def _until_interrupted(self, generated: AsyncIterator[int]) -> AsyncIterator[int]:
+        """The same tokens. Raises DeadlineError when an interruption finds the next one far away."""
+        interruption = asyncio.create_task(self._interrupted.wait())
+        try:
+            while True:
+                step = asyncio.ensure_future(anext(generated, None))
+                await asyncio.wait({step, interruption}, return_when=asyncio.FIRST_COMPLETED)
+                if not step.done():
+                    await asyncio.wait({step}, timeout=INTERRUPT_SECONDS)
+                if not step.done():
+                    step.cancel()
+                    await asyncio.gather(step, return_exceptions=True)
+                    raise DeadlineError("given up", rule="no token came", way_out="ask again")
+                if (token := step.result()) is None:
+                    return
+                yield token
+        finally:
+            interruption.cancel()
 
     def _note(self, ids: list[int], tokens: list[int], is_cut: bool) -> None:
         """Where the answer ended: only the model's own end follows tokens that are all absorbed."""
