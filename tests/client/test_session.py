@@ -11,6 +11,7 @@ import torch
 
 from seshu_swarm.client.chain.routing import Offer
 from seshu_swarm.client.chain.session import WINDOW_TOKENS, RemoteSession
+from seshu_swarm.client.chain.terms import Terms
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.client.remote.sampling import Sampler
 from seshu_swarm.client.remote.token_session import TokenSession
@@ -20,12 +21,11 @@ from seshu_swarm.joining import Joined
 from seshu_swarm.link import Link
 from seshu_swarm.sessions.log import MAX_PIECE_TOKENS
 from tests.conftest import TinyCheckpoint
-from tests.fleets import SNAPSHOT_TOKENS, Fleet, Member, pieces_of, worst
+from tests.fleets import SNAPSHOT_TOKENS, TOLERANCE, Fleet, Member, pieces_of, worst
 from tests.loopback import RUN_ID, Loopback
 from tests.samples import run_record, span_record
 
 PIECES = (9, 1, 1, 130, 1, 4)  # a prompt, single tokens, a message that passes two snapshots
-TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +279,29 @@ def test_after_a_step_was_broken_off_nothing_is_answered_wrongly(fleet: Fleet) -
         await forgotten(fleet.members)
 
     fleet.loopback.run(steps())
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 32), (2, 1, 32)])
+def test_a_step_is_over_some_tokens_of_one_text(fleet: Fleet, shape: tuple[int, ...]) -> None:
+    async def steps() -> None:
+        await fleet.host("0:4")
+        session = fleet.session()
+        with pytest.raises(UsageError, match="at least one token"):
+            await session.step(torch.zeros(shape))
+        pieces = pieces_of(2)
+        assert worst([await session.step(pieces[0])], fleet.expected(pieces)) < TOLERANCE
+        await session.close()
+
+    fleet.loopback.run(steps())
+
+
+@pytest.mark.parametrize(("field", "value"), [("wire_type", "int8"), ("snapshot_tokens", 0)])
+def test_terms_that_no_peer_would_take_are_refused_here(
+    fleet: Fleet, field: str, value: object
+) -> None:
+    terms = {"snapshot_tokens": 64, "wire_type": "float32"} | {field: value}
+    with pytest.raises(UsageError):
+        Terms(fleet.tiny.revision, fleet.whole.shape, **terms)  # type: ignore[arg-type]
 
 
 def model_over(fleet: Fleet, **fields: Any) -> RemoteModel:

@@ -71,7 +71,8 @@ class Carrier:
         opening = [to for to in saying if isinstance(to.message, Open)]
         self._opening |= {to.peer: [] for to in opening}
         self.tell([to for to in saying if not isinstance(to.message, Open)])
-        await asyncio.gather(*(self._open(to.peer, to.message) for to in opening))  # type: ignore[arg-type]
+        if opening:
+            await asyncio.gather(*(self._open(to.peer, to.message) for to in opening))  # type: ignore[arg-type]
 
     def tell(self, saying: Sequence[Say]) -> None:
         for to in saying:
@@ -94,11 +95,12 @@ class Carrier:
 
     async def wait(self, seconds: float) -> bool:
         """Whether anything was heard in that time."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.changed.wait()
-        except TimeoutError:
-            return False
+        if not self.changed.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.changed.wait()
+            except TimeoutError:
+                return False
         self.changed.clear()
         return True
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from seshu_swarm import edges
@@ -34,7 +33,7 @@ from seshu_swarm.mamba.state import RecurrentState
 from seshu_swarm.packages import write_whole
 from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
 from seshu_swarm.sessions.conversation import Conversation
-from seshu_swarm.sessions.log import MAX_PIECE_TOKENS
+from seshu_swarm.sessions.log import MAX_PIECE_TOKENS, joined
 from seshu_swarm.spans import Span
 
 logger = logging.getLogger(__name__)
@@ -121,11 +120,17 @@ class RemoteSession:
                 rule="a session goes on only from where a step has ended",
                 way_out="begin a new session",
             )
+        if hidden_BLM.shape[0] != 1 or hidden_BLM.shape[1] == 0:
+            raise UsageError(
+                f"a step over hidden states {tuple(hidden_BLM.shape)}",
+                rule="(1, tokens, d_model) with at least one token",
+            )
         if not self._conversation.legs:
             await self._begin()
         started, before = time.monotonic(), len(self.recoveries)
-        for piece in hidden_BLM.split(MAX_PIECE_TOKENS, dim=1):
-            await self._carrier.say(self._conversation.feed(Hidden(piece)))
+        for start in range(0, hidden_BLM.shape[1], MAX_PIECE_TOKENS):
+            piece = Hidden(hidden_BLM[:, start : start + MAX_PIECE_TOKENS])
+            await self._carrier.say(self._conversation.feed(piece))
             await self._until(lambda: self._under_way < WINDOW_TOKENS)
         await self._until(lambda: self._under_way == 0)
         if hidden_BLM.shape[1] == 1 and len(self.recoveries) == before:
@@ -133,7 +138,7 @@ class RemoteSession:
         self._mender.keep_fresh()
         outputs, self._conversation.outputs = self._conversation.outputs, []
         self.compute_seconds = [sum(output.seconds for output in outputs)]
-        return torch.cat([output.tensor for output in outputs], dim=1)
+        return joined(outputs).tensor
 
     async def save(self, path: Path) -> None:
         """Suspend: every block's state, in one file, for `RemoteModel.load_session` later and elsewhere.
