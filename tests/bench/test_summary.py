@@ -15,12 +15,12 @@ import torch
 
 from seshu_swarm import packages
 from seshu_swarm.bench.config import BenchConfig
-from seshu_swarm.bench.swarm import calm, drains, failover, hops, live, sessions
+from seshu_swarm.bench.swarm import calm, drains, failover, hops, live, sessions, stalls
 from seshu_swarm.bench.swarm.drains import Move, MoveRow
-from seshu_swarm.bench.swarm.failover import Fault, StallRow
 from seshu_swarm.bench.swarm.live import Life
 from seshu_swarm.bench.swarm.memory import held_by
 from seshu_swarm.bench.swarm.model import RandomModel, prompt
+from seshu_swarm.bench.swarm.stalls import Fault, StallRow
 from seshu_swarm.bench.swarm.summary import Times, quantile
 from seshu_swarm.bench.swarm.talk import Token
 from seshu_swarm.bench.swarm.village import Host, Village, free_ports
@@ -110,7 +110,7 @@ def test_results_of_failover() -> None:
     rows = [stall(Fault.KILL, 256, ms) for ms in (10.0, 30.0, 20.0)]
     rows += [stall(Fault.KILL, 32_768, ms) for ms in (22.0, 25.0, 40.0)]
     rows += [stall(Fault.SILENCE, 256, 700.0), stall(Fault.TWO, 256, 90.0)]
-    results = failover.results_of(rows)
+    results = stalls.results_of(rows)
     assert results["stall_ms_p50"] == pytest.approx(22.0)
     assert results["stall_ms_p99"] == pytest.approx(40.0)
     assert results["stall_32768_vs_256"] == pytest.approx(25.0 / 20.0)
@@ -119,26 +119,26 @@ def test_results_of_failover() -> None:
     assert results["stall_two_neighbours_ms_p50"] == pytest.approx(90.0)
     assert results["tokens_identical"] is True
     rows.append(stall(Fault.TWO, 256, 1.0, identical=False))
-    assert failover.results_of(rows)["tokens_identical"] is False
-    few = failover.results_of(rows[:3])
+    assert stalls.results_of(rows)["tokens_identical"] is False
+    few = stalls.results_of(rows[:3])
     assert "stall_32768_vs_256" not in few and "stall_silent_ms_p50" not in few
 
 
 def test_a_stall_that_was_not_felt_has_no_ratio() -> None:
     rows = [stall(Fault.KILL, 256, 0.0), stall(Fault.KILL, 4_096, 3.0)]
-    assert math.isnan(failover.results_of(rows)["stall_4096_vs_256"])
+    assert math.isnan(stalls.results_of(rows)["stall_4096_vs_256"])
 
 
 def test_each_place_of_the_chain_has_a_line_and_a_result() -> None:
     rows = [stall(Fault.SILENCE, 256, ms, struck="first") for ms in (500.0, 520.0, 540.0)]
     rows += [stall(Fault.SILENCE, 256, 900.0, struck="last")]
-    lines = failover.summed_up(rows)
+    lines = stalls.summed_up(rows)
     assert [(line["struck"], line["times"]) for line in lines] == [
         ("any", 4),
         ("first", 3),
         ("last", 1),
     ]
-    results = failover.results_of(rows)
+    results = stalls.results_of(rows)
     assert results["stall_silent_ms_p50_first"] == pytest.approx(520.0)
     assert results["stall_silent_ms_p50_last"] == pytest.approx(900.0)
     assert [failover.place(hop, 3) for hop in range(3)] == ["first", "middle", "last"]

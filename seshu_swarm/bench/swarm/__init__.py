@@ -6,7 +6,7 @@ The benches:
     failover  what the loss of a peer costs         churn     requests while peers come and go
     drains    peers that leave or choose other blocks under live sessions
     rolls     new revisions under live sessions
-    calm      links like home without any fault
+    calm      links like home without any fault     stalls    faults and what they cost (pure)
 
 What they stand on:
 
