@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
@@ -83,6 +83,7 @@ class Swarm:
         self._p2p, self._node, self._validator = p2p, node, validator
         self._last_expiration: dict[str, float] = {}
         self._sequence = 0
+        self._leaving: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
     async def join(
@@ -103,7 +104,13 @@ class Swarm:
             raise unreachable(peers, str(error)) from None
         return cls(run_id, p2p, node, validator)
 
+    def on_leave(self, close: Callable[[], Awaitable[None]]) -> None:
+        """What lives on this swarm's streams is closed before them."""
+        self._leaving.append(close)
+
     async def leave(self) -> None:
+        while self._leaving:
+            await self._leaving.pop()()
         await self._node.shutdown()
         await self._p2p.shutdown()
 

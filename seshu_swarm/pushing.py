@@ -40,15 +40,20 @@ class Pushes:
         self._waiting: dict[str, list[Message]] = {}
         self._outboxes: dict[str, Outbox] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._is_closed = False
 
     def send(self, peer: str, message: Message) -> None:
-        """What is sent in one turn of the event loop leaves together."""
+        """What is sent in one turn of the event loop leaves together; nothing after `close`."""
+        if self._is_closed:
+            return
         if not self._leaving:
             asyncio.get_running_loop().call_soon(self._leave)
         self._leaving.setdefault(peer, []).append(message)
 
     def _leave(self) -> None:
         leaving, self._leaving = self._leaving, {}
+        if self._is_closed:
+            return
         for peer, messages in leaving.items():
             for message in edges.together(messages):
                 self._put(peer, message)
@@ -96,6 +101,7 @@ class Pushes:
 
     async def close(self) -> None:
         """Stop sending; what waits is lost."""
+        self._is_closed = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -85,8 +85,11 @@ async def _supervise(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
 
 
 def settle() -> None:
-    """What a process holds when it is ready it holds to its end: the collector need not go through it
-    again and again, which took a tenth of the time of short steps, tens of milliseconds at once."""
+    """What a process holds when it is ready it holds for long: the collector need not go through it
+    again and again, which took a tenth of the time of short steps, tens of milliseconds at once.
+
+    Cycles among it are never collected; what is let go of otherwise, as a revision's weights, is.
+    """
     gc.collect()
     gc.freeze()
 

@@ -38,7 +38,8 @@ def unpack_rows(packed: Any, shape: Sequence[int | None]) -> list[torch.Tensor |
     """The same for a tensor whose rows are of different sessions: (1, …) of each, or what is wrong
     with it alone. Raises ProtocolError where the whole cannot be read."""
     tensor = _read(packed, shape)
-    rows = tensor.split(1)
+    # Copies: one row that is kept must not keep all others.
+    rows = [row.clone() for row in tensor.split(1)]
     if _is_finite(tensor):
         return list(rows)
     return [row if _is_finite(row) else ProtocolError(_NOT_FINITE, rule=_FINITE) for row in rows]

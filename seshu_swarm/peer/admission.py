@@ -39,7 +39,9 @@ class Admission:
         state_bytes = served.fresh_state(span).num_bytes
         self._parts.admit(asked, state_bytes, time.monotonic())
         if state := await _read_state(channel, asked, served, span):
-            self._parts.admit(asked, state_bytes, time.monotonic())  # others came meanwhile
+            # Others may have come meanwhile, and this peer may be leaving.
+            served = self._wanted(asked)
+            self._parts.admit(asked, state_bytes, time.monotonic())
         hosted = Hosted(
             part_id=asked.part_id,
             client=channel.peer_id,

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from seshu_swarm import checkpoints, log, round_trips, running
 from seshu_swarm.dht import Found
-from seshu_swarm.errors import MemoryLimitError, UsageError
+from seshu_swarm.errors import MemoryLimitError, SeshuError, UsageError
 from seshu_swarm.gradients import GRADIENTS
 from seshu_swarm.joining import Joined, packages_of
 from seshu_swarm.peer import memory, status
@@ -68,7 +69,7 @@ class HostingPeer:
 
     async def live(self, stop: Stop) -> None:
         self._span = await self._choose_span()
-        await self._load(self._revision)
+        await self._load(self._revision, self._span)
         await self._swarm.serve(BLOBS, self._holder.serve)
         await self._swarm.serve(SESSIONS, self._service.serve)
         await self._swarm.serve(PUSHES, self._service.serve_pushes)
@@ -78,6 +79,7 @@ class HostingPeer:
         )
         await self._swarm.serve(GRADIENTS, gradients.serve)
         await self._announce()
+        mover = self._mover()  # it takes SIGUSR1, which would end a process that is ready
         running.settle()
         text = f"ready hosting blocks {self._span} as peer {self._swarm.peer_id}"
         log.event("ready", text, peer_id=self._swarm.peer_id, blocks=str(self._span))
@@ -86,7 +88,7 @@ class HostingPeer:
             running.repeat(stop, ANNOUNCE_SECONDS, self._announce),
             running.repeat(stop, self._settings.poll_seconds, self._follow),
             running.repeat(stop, STORE_AGAIN_SECONDS, self._store_run_again),
-            self._mover().live(stop),
+            mover.live(stop),
         )
         await self._say_goodbye()
 
@@ -115,16 +117,16 @@ class HostingPeer:
         bytes_per_block = 2 * BYTES_PER_PARAMETER * run.num_parameters // run.num_blocks
         return max(1, min(run.num_blocks, self._guest.free_bytes() // bytes_per_block))
 
-    async def _fetch(self, revision: str) -> Path:
+    async def _fetch(self, revision: str, span: Span) -> Path:
         folder = self._joined.package_folder(revision)
-        names = checkpoints.files_for_span(self._span)
+        names = checkpoints.files_for_span(span)
         await self._joined.store.fetch(Reference.of_swarm(revision), folder, names)
         return folder
 
-    async def _load(self, revision: str) -> None:
-        folder = await self._fetch(revision)
-        self._guest.need_memory(bytes_to_host(folder, self._span), f"blocks {self._span}")
-        loading = asyncio.to_thread(ServedSpan.load, folder, revision, self._span)
+    async def _load(self, revision: str, span: Span) -> None:
+        folder = await self._fetch(revision, span)
+        self._guest.need_memory(bytes_to_host(folder, span), f"blocks {span}")
+        loading = asyncio.to_thread(ServedSpan.load, folder, revision, span)
         self._service.load(await loading)
         self._held.add(revision)
 
@@ -147,7 +149,7 @@ class HostingPeer:
         """Both revisions, while sessions need the old one. Where there is no room for two, nobody is
         taken in any more, the old one's sessions are told, and it makes room."""
         try:
-            await self._load(revision)
+            await self._load(revision, self._span)
         except MemoryLimitError as error:
             if not self._service.revisions:
                 raise
@@ -157,7 +159,7 @@ class HostingPeer:
                 await self._announce()
                 await self._hand_over("REVISION_RETIRED")
                 await self._make_room()
-                await self._load(revision)
+                await self._load(revision, self._span)
             finally:
                 self._service.is_draining = False
 
@@ -176,20 +178,40 @@ class HostingPeer:
         return Mover(self._joined, seconds=seconds, move=self._move)
 
     async def _move(self, span: Span) -> None:
-        """Hand the sessions over, then host other blocks of every revision served."""
-        old, self._span = self._span, span
-        for revision in self._service.revisions:
-            await self._fetch(revision)
-        self._span, self._service.is_draining = old, True
-        await self._announce()
-        await self._hand_over()
-        self._span = span
-        for revision in self._service.revisions:
-            await self._load(revision)
-        self._service.is_draining = False
-        await self._announce()
+        """Hand the sessions over, then host other blocks of every revision served; where that fails, the
+        old ones are hosted on. Nobody is told of blocks that are not loaded."""
+        old, revisions = self._span, self._service.revisions
+        for revision in revisions:
+            await self._fetch(revision, span)
+        self._service.is_draining = True
+        try:
+            await self._announce()
+            await self._hand_over()
+            await self._host_instead(span, revisions)
+        finally:
+            self._service.is_draining = False
+            await self._announce()
         text = f"moved from blocks {old} to {span}"
         log.event("moved", text, blocks=str(span), before=str(old))
+
+    async def _host_instead(self, span: Span, revisions: Sequence[str]) -> None:
+        try:
+            await self._load_all(revisions, span)
+        except SeshuError:
+            await self._load_all(revisions, self._span)
+            raise
+        self._span = span
+
+    async def _load_all(self, revisions: Sequence[str], span: Span) -> None:
+        """Where there is no room for old and new blocks, the old ones go first."""
+        try:
+            for revision in revisions:
+                await self._load(revision, span)
+        except MemoryLimitError as error:
+            logger.info("no room for old and new blocks: %s", error)
+            await self._make_room()
+            for revision in revisions:
+                await self._load(revision, span)
 
     async def _announce(self) -> None:
         await self._swarm.announce(

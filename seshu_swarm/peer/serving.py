@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from seshu_swarm import edges, running
+from seshu_swarm import edges, running, wire
 from seshu_swarm.channel import IDLE_SECONDS, Channel, refusal
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError, ProtocolError, RefusalError
@@ -184,7 +184,7 @@ class SpanService:
             event = edges.checked(told, hosted.served.module.shape.d_model)
             match event:
                 case Piece():
-                    self._check_budgets(hosted, event.payload.tensor.nbytes)
+                    self._check_budgets(hosted, event.payload.tensor.numel())
                     answers = part.receive(sender, event)
                 case Attach():
                     answers = part.attached(sender, event)
@@ -198,12 +198,12 @@ class SpanService:
             self._deliver(hosted, answers)
             self.engine.wake(hosted)
 
-    def _check_budgets(self, hosted: Hosted, num_bytes: int) -> None:
+    def _check_budgets(self, hosted: Hosted, num_numbers: int) -> None:
         if reason := self._guest.pause_reason():
             raise refusal(Refusal.PAUSED, reason)
         if hosted.part.num_kept > MAX_KEPT_TOKENS:
             raise refusal(Refusal.TOO_LARGE, f"{hosted.part.num_kept} tokens wait for a snapshot")
-        if not self._guest.allow_upload(num_bytes):
+        if not self._guest.allow_upload(num_numbers * wire.DTYPES[hosted.wire_type].itemsize):
             raise refusal(Refusal.UPLOAD_LIMIT, str(self._guest.limits))
 
     def _deliver(self, hosted: Hosted, sending: Sequence[To[Hidden, BlockState]]) -> None:

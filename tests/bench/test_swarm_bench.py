@@ -51,7 +51,7 @@ def test_two_hops_on_links_like_home() -> None:
     assert full - half == pytest.approx(2 * 64, abs=8)  # a token of 64 floats
     # In a star the client feeds both hops, and a token goes four ways.
     assert row["star_client_bytes_per_token"] > 1.5 * row["client_bytes_per_token"]
-    assert 85 <= row["star_token_ms_p50"] <= 200
+    assert row["star_token_ms_p50"] >= 85
 
 
 def test_a_kill_and_a_silence() -> None:

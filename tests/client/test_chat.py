@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,6 +224,28 @@ def test_an_answer_that_does_not_come_can_be_given_up(fleet: Fleet, alone: Alone
     answers.append(alone.ask("three"))
     reference = Reference(fleet)
     assert answers == [reference.answer("one"), reference.answer("three")]
+
+
+def test_an_answer_that_is_cancelled_leaves_no_step_behind(fleet: Fleet, alone: Alone) -> None:
+    """As by the second Ctrl-C: a step that went on would look for peers of a session that is over."""
+    answers = [alone.ask("one")]
+    alone.lose()
+
+    async def cancelled() -> set[str]:
+        before = asyncio.all_tasks()
+        answering = asyncio.create_task(ask(alone.talk, "two"))
+        await asyncio.sleep(0.2)
+        during = asyncio.all_tasks() - before
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+        return {task.get_name() for task in during if not task.done() and _is_a_step(task)}
+
+    assert fleet.loopback.run(cancelled()) == set()
+    assert answers == [Reference(fleet).answer("one")]
+
+
+def _is_a_step(task: asyncio.Task[Any]) -> bool:
+    return "generate" in repr(task.get_coro()) or "anext" in repr(task.get_coro())
 
 
 def test_the_second_interrupt_leaves() -> None:

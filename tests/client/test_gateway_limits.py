@@ -198,11 +198,11 @@ def test_two_gateways_of_one_folder_share_the_day(tmp_path: Path) -> None:
     gateways = [StoredDays(tmp_path / "days") for _ in range(2)]
 
     def ask(index: int) -> bool:
-        return gateways[index % 2].try_add("asha", 3, 1, 20)
+        return gateways[index % 2].try_add("asha", 3, 1, 6)
 
     with ThreadPoolExecutor(4) as threads:
-        assert sum(threads.map(ask, range(40))) == 20
-    assert gateways[0].used("asha", 3) == 20
+        assert sum(threads.map(ask, range(12))) == 6
+    assert gateways[0].used("asha", 3) == 6
 
 
 def test_a_file_that_holds_no_days_is_named(

@@ -102,7 +102,7 @@ def test_who_drips_a_head_or_nothing_is_let_go_and_others_are_answered(
             start = b"GET /health HTTP/1.1\r\nX-Long: "
             dripping = asyncio.create_task(wire.drip((start + b"a" * 10_000)[:num_bytes]))
             refused = asyncio.create_task(refused_of(wire))
-            other = await site.web.post(TEXT, content=BODY, headers={"Content-Type": JSON})
+            other = await site.web.get("/health")
             was_waiting = not refused.done()
             found = await refused
             dripping.cancel()
@@ -148,6 +148,27 @@ def test_the_deadline_of_a_head_ends_no_body_and_no_second_request(fleet: Fleet)
         return found
 
     assert fleet.loopback.run(ask()) == [200, 200]
+
+
+def test_a_body_that_was_answered_before_it_came_is_not_waited_for(fleet: Fleet) -> None:
+    """Its length is announced, and one byte of it comes after the refusal."""
+
+    async def ask() -> tuple[int, float]:
+        async with fleet.serving() as site:
+            wire = await Wire.to(site)
+            wire.writer.write(
+                b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+            )
+            status, _ = await wire.answer()
+            answered = time.monotonic()
+            wire.writer.write(b"{")
+            async with asyncio.timeout(10):
+                await wire.end()
+            await wire.close()
+        return status, time.monotonic() - answered
+
+    status, seconds = fleet.loopback.run(ask())
+    assert status == 404 and seconds < SECONDS + 3
 
 
 def test_an_answer_may_take_longer_than_a_head(fleet: Fleet) -> None:

@@ -194,12 +194,36 @@ def test_when_nobody_is_left_the_block_is_named_in_time(
     fleet: Fleet, lost: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mending, "REACH_SECONDS", 1.0)
+    monkeypatch.setattr(mending, "FORGIVE_SECONDS", 0.2)
     began = time.monotonic()
     with pytest.raises(
         PeerLostError, match=rf"no reachable peer hosts block {2 * lost}.*peer host"
     ):
         fleet.loopback.run(go_through(fleet, ["0:2", "2:4"], kill(lost)))
     assert time.monotonic() - began < 4.0
+
+
+def test_a_peer_that_always_refuses_is_not_asked_for_ever(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it has the blocks, and has no room: each refusal comes at once."""
+    monkeypatch.setattr(mending, "REACH_SECONDS", 1.5)
+    monkeypatch.setattr(mending, "FORGIVE_SECONDS", 0.2)
+
+    async def steps() -> float:
+        members = await fleet.host("0:2", "2:4")
+        session = fleet.session()
+        pieces = pieces_of(70, 1)
+        await session.step(pieces[0])
+        await members[1].kill()
+        await members[1].take(fleet.served(members[1].span), max_sessions=0)
+        began = time.monotonic()
+        with pytest.raises(PeerLostError, match="no reachable peer hosts block 2"):
+            await session.step(pieces[1])
+        await session.close()
+        return time.monotonic() - began
+
+    assert fleet.loopback.run(steps()) < 10.0
 
 
 @pytest.mark.parametrize("silent", [0, 1])

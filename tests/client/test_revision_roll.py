@@ -111,7 +111,7 @@ def test_who_holds_hidden_states_only_is_told_and_frees_the_peer(
     async def over(model: RemoteModel, session: RemoteSession) -> None:
         began = time.monotonic()
         await until(lambda: host.revisions == (revisions[1].revision,))
-        assert time.monotonic() - began < 4.0 < DRAIN_SECONDS
+        assert time.monotonic() - began < DRAIN_SECONDS - 1.0
         for _ in range(2):
             with pytest.raises(RevisionRetiredError, match="begin a new session") as caught:
                 await session.step(model.embed(torch.tensor([[73]])))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from seshu_swarm.client.chain import mending
 from seshu_swarm.client.chain.revisions import Newest, has_ended
 from seshu_swarm.client.pretrained.model import RemoteModelForCausalLM
 from seshu_swarm.client.remote.model import RemoteModel
@@ -81,9 +82,13 @@ def test_while_one_peer_keeps_the_revision_nothing_is_read_again(
 
 
 def test_peers_that_are_away_for_a_moment_are_waited_for(
-    rolling: Rolling, revisions: list[TinyCheckpoint], wholes: dict[str, WholeModel]
+    rolling: Rolling,
+    revisions: list[TinyCheckpoint],
+    wholes: dict[str, WholeModel],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The run has a newer revision, but nobody serves it and nobody gave this one up."""
+    monkeypatch.setattr(mending, "FIND_SECONDS", 20.0)
     host = rolling.hosted("away", "0:4", follows=False)
     session, tokens = rolling.run(begun(rolling))
     rolling.publish(revisions[1])

@@ -281,13 +281,15 @@ def test_after_a_step_was_broken_off_nothing_is_answered_wrongly(fleet: Fleet) -
     fleet.loopback.run(steps())
 
 
-@pytest.mark.parametrize("shape", [(1, 0, 32), (2, 1, 32)])
+@pytest.mark.parametrize("shape", [(1, 0, 32), (2, 1, 32), (1, 1, 31), (32,)])
 def test_a_step_is_over_some_tokens_of_one_text(fleet: Fleet, shape: tuple[int, ...]) -> None:
     async def steps() -> None:
         await fleet.host("0:4")
         session = fleet.session()
         with pytest.raises(UsageError, match="at least one token"):
             await session.step(torch.zeros(shape))
+        with pytest.raises(UsageError, match="finite"):
+            await session.step(torch.full((1, 1, 32), float("nan")))
         pieces = pieces_of(2)
         assert worst([await session.step(pieces[0])], fleet.expected(pieces)) < TOLERANCE
         await session.close()

@@ -158,8 +158,11 @@ class Carrier:
             self._hub.listen(asked.part_id, self._on_push)
         try:
             link = await PartLink.open(self._swarm, address, asked, state, self._heard)
-        except PeerError as error:
+        except BaseException as error:
             self._opening.pop(address, None)
+            self._unhear(address)
+            if not isinstance(error, PeerError):
+                raise
             self._on_end(address, error)
             return
         self._links[address] = link
@@ -186,6 +189,8 @@ class Carrier:
 
     def _on_notice(self, address: str, name: str) -> None:
         peers = self._conversation.peers
+        if address not in peers:
+            return  # replaced a moment ago
         if name == "NEXT_UNREACHABLE":
             self.news.cannot_reach_next.add(address)
         elif name == "BEFORE_UNREACHABLE":

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable
 from typing import ClassVar
-from weakref import WeakKeyDictionary
 
 from seshu_swarm import edges
 from seshu_swarm.channel import IDLE_SECONDS, Channel
@@ -32,9 +31,10 @@ Listener = Callable[[str, Letter], None]
 class Hub:
     """One for each swarm that this process has joined: `await Hub.of(swarm)`."""
 
-    _hubs: ClassVar[WeakKeyDictionary[Swarm, Hub]] = WeakKeyDictionary()
+    _hubs: ClassVar[dict[Swarm, Hub]] = {}  # of swarms that have not been left
 
     def __init__(self, swarm: Swarm) -> None:
+        self._swarm = swarm
         self._pushes = Pushes(swarm, lost=self._lost, again=_nothing)
         self._unreachable: dict[str, float] = {}
         self._listeners: dict[bytes, Listener] = {}
@@ -44,8 +44,14 @@ class Hub:
         hub = cls._hubs.get(swarm)
         if hub is None:
             hub = cls._hubs[swarm] = cls(swarm)
+            swarm.on_leave(hub.close)
             await swarm.serve(PUSHES, hub.serve)
         return hub
+
+    async def close(self) -> None:
+        """With the swarm."""
+        self._hubs.pop(self._swarm, None)
+        await self._pushes.close()
 
     def listen(self, part_id: bytes, listener: Listener) -> None:
         """Hear what this part pushes, until `leave`."""

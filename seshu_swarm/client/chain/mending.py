@@ -88,7 +88,7 @@ class Mender:
 
         Raises PeerLostError when a block has no peer, RevisionRetiredError when it will get none.
         """
-        news = self._carrier.news
+        since, news = time.monotonic(), self._carrier.news
         if news.is_retiring:
             self._retirement.told()
         while news.gone or news.leaving or news.cannot_reach_next:
@@ -99,17 +99,17 @@ class Mender:
                 )
             gone = {**{a: PeerLostError("it leaves") for a in news.leaving}, **news.gone}
             if gone:
-                await self._replace(gone)
+                await self._replace(gone, since)
             else:
                 await self._carry_past(news.cannot_reach_next.pop())
 
-    async def _replace(self, gone: dict[str, PeerError]) -> None:
+    async def _replace(self, gone: dict[str, PeerError], since: float) -> None:
         before = len(self.recoveries)
         for address, error in gone.items():
             self._note_loss(address, error)
         ranges = self._conversation.lost(gone)
         try:
-            places = [await self.places(lost.span) for lost in ranges]
+            places = [await self.places(lost.span, since) for lost in ranges]
         except PeerError:
             del self.recoveries[before:]  # nobody was replaced
             raise
@@ -150,31 +150,36 @@ class Mender:
             self._carrier.put(address, AskSnapshot())
         deadline = time.monotonic() + HAND_OVER_SECONDS
         # An older snapshot may still be on its way.
-        while any(
+        while time.monotonic() < deadline and any(
             snapshots.get(a, -1) < position and a not in self._carrier.news.gone for a in addresses
         ):
             if not await self._carrier.wait(max(0.0, deadline - time.monotonic())):
                 return
 
-    async def places(self, span: Span) -> list[Place]:
-        """A chain over these blocks, waiting a little for peers that come. Raises PeerLostError, and
-        RevisionRetiredError when they will not."""
-        began, known = time.monotonic(), self._known
+    async def places(self, span: Span, since: float | None = None) -> list[Place]:
+        """A chain over these blocks, waiting a little for peers that come, from the moment on when the
+        trouble began. Raises PeerLostError, and RevisionRetiredError when they will not."""
+        since, known = time.monotonic() if since is None else since, self._known
         while True:
             offers = known or await self._find()
             try:
                 hops = choose_chain(offers, span, self._banned_now())
             except PeerLostError:
                 if not known:
-                    waited = time.monotonic() - began
-                    await self._retirement.check(offers, span, is_late=waited > FIND_SECONDS)
-                    if waited > (REACH_SECONDS if covers(offers, span) else FIND_SECONDS):
+                    is_late = time.monotonic() - since > self._most_seconds(offers, span)
+                    await self._retirement.check(offers, span, is_late=is_late)
+                    if is_late:
                         raise
                     self._forgive()
                     await asyncio.sleep(FIND_AGAIN_SECONDS)
                 known = []
                 continue
             return [(edges.address(h.peer_id, secrets.token_bytes(16)), h.span) for h in hops]
+
+    def _most_seconds(self, offers: list[Offer], span: Span) -> float:
+        """How long to try. A session that has not begun can as well be begun later."""
+        is_worth_it = self._conversation.received > 0 and covers(offers, span)
+        return REACH_SECONDS if is_worth_it else FIND_SECONDS
 
     def _banned_now(self) -> set[str]:
         return {peer for peer, until in self._banned.items() if until > time.monotonic()}

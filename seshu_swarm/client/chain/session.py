@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from seshu_swarm import edges
@@ -120,11 +121,7 @@ class RemoteSession:
                 rule="a session goes on only from where a step has ended",
                 way_out="begin a new session",
             )
-        if hidden_BLM.shape[0] != 1 or hidden_BLM.shape[1] == 0:
-            raise UsageError(
-                f"a step over hidden states {tuple(hidden_BLM.shape)}",
-                rule="(1, tokens, d_model) with at least one token",
-            )
+        self._check(hidden_BLM)
         if not self._conversation.legs:
             await self._begin()
         started, before = time.monotonic(), len(self.recoveries)
@@ -139,6 +136,17 @@ class RemoteSession:
         outputs, self._conversation.outputs = self._conversation.outputs, []
         self.compute_seconds = [sum(output.seconds for output in outputs)]
         return joined(outputs).tensor
+
+    def _check(self, hidden_BLM: Tensor) -> None:
+        """What a peer would refuse must not cost it its place in the chain. Raises UsageError."""
+        shape, d_model = tuple(hidden_BLM.shape), self._terms.shape.d_model
+        if len(shape) != 3 or shape[0] != 1 or shape[1] == 0 or shape[2] != d_model:
+            raise UsageError(
+                f"a step over hidden states {shape}",
+                rule=f"(1, tokens, {d_model}) with at least one token",
+            )
+        if not np.isfinite(hidden_BLM.detach().float().numpy()).all():
+            raise UsageError("a step over NaN or infinity", rule="hidden states are finite")
 
     async def save(self, path: Path) -> None:
         """Suspend: every block's state, in one file, for `RemoteModel.load_session` later and elsewhere.
@@ -182,8 +190,9 @@ class RemoteSession:
     async def _begin(self) -> None:
         chain = await self._mender.places(self._conversation.span)
         carried = range(len(chain)) if self._is_star else ()
-        await self._carrier.say(self._conversation.begin(chain, carried))
+        # First: whoever is lost from here on is looked after, even if this step is broken off.
         self._minding = asyncio.create_task(self._mind())
+        await self._carrier.say(self._conversation.begin(chain, carried))
 
     async def _mind(self) -> None:
         """Between steps too: a peer that leaves does not wait for the next word of the user."""

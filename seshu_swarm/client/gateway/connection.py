@@ -1,7 +1,8 @@
 """An HTTP connection on which the head of a request must arrive in time.
 
 uvicorn waits for one without end: a client that drips bytes would hold a connection, and with many
-of them every file descriptor of this process. Bodies have a deadline of their own (`bodies`), and
+of them every file descriptor of this process. Bodies that are read have a deadline of their own
+(`bodies`), those that were answered before they came have one here, and
 `uvicorn.Config.timeout_keep_alive` ends connections without a next request.
 """
 
@@ -40,6 +41,16 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """A body that nobody reads any more must end in time too."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self.loop.call_later(HEAD_SECONDS, self._rest_is_late, self.cycle)
+
+    def _rest_is_late(self, cycle: object) -> None:
+        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()
 
     def _await_head(self) -> None:
         self._deadline = self.loop.call_later(HEAD_SECONDS, self._late)

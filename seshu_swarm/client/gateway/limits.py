@@ -1,4 +1,5 @@
-"""What a key may use, and how many sessions the gateway runs at once. Pure: time is passed in.
+"""What a key may use, and how many sessions the gateway runs at once. Pure but for `Days`: time is
+passed in.
 
 Tokens are reserved before a request runs (its prompt and the most it may generate) and what it
 did not use is given back, so that requests side by side cannot use more than the day's.

@@ -51,8 +51,9 @@ class Models:
             joined = dataclasses.replace(self._joined, found=found)
             if not await missing_blocks(joined, joined.run.revision):
                 model = await self.current.successor()  # running sessions may have fetched it
-                self._joined, self.current, self.since = joined, model, int(time.time())
-                logger.info("new requests are answered by revision %s", model.revision[:SHORT])
+                if model.revision == joined.run.revision:  # else a newer one came meanwhile
+                    self._joined, self.current, self.since = joined, model, int(time.time())
+                    logger.info("new requests are answered by revision %s", model.revision[:SHORT])
         self.missing_blocks = await missing_blocks(self._joined, self.current.revision)
 
     def check_name(self, asked: str) -> None:

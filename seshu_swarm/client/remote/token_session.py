@@ -22,6 +22,7 @@ from torch import Tensor
 from seshu_swarm.client.chain.session import RemoteSession
 from seshu_swarm.client.remote.model import STEP_SECONDS, RemoteModel
 from seshu_swarm.errors import PeerError, RevisionRetiredError
+from seshu_swarm.mamba.checks import check_ids
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,12 @@ class TokenSession:
         return output_1LM
 
     async def step_hidden(self, hidden_1LM: Tensor) -> Tensor:
-        """A step over no tokens but embeddings: from now on nobody could read the text again."""
+        """A step over no tokens but embeddings: from now on nobody could read the text again.
+
+        Raises RevisionRetiredError after a roll: the caller's embeddings are of the revision that ended.
+        """
+        if self.rolls:
+            raise RevisionRetiredError(self.rolls[0].ended, self.revision)
         self._ids = None
         return await self.step((), hidden_1LM)
 
@@ -150,12 +156,12 @@ class TokenSession:
                     raise
                 logger.info("going on with another revision: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
-        await self._session.close()
-        roll = Roll(self.revision, model.revision, len(absorbed))
-        self._earlier_recoveries += self._session.recoveries
+        ended, roll = self._session, Roll(self.revision, model.revision, len(absorbed))
+        self._earlier_recoveries += ended.recoveries
         self.model, self._session = model, session
         self.rolls.append(roll)
         self._on_roll(roll)
+        await ended.close()
         return output_1LM
 
     async def _read(
@@ -172,4 +178,6 @@ class TokenSession:
 
     @staticmethod
     def _embed(model: RemoteModel, ids: Sequence[int]) -> Tensor:
-        return model.embed(torch.tensor([list(ids)]))
+        ids_1L = torch.tensor([list(ids)], dtype=torch.int64)
+        check_ids(ids_1L, model.shape.vocab_size)
+        return model.embed(ids_1L)

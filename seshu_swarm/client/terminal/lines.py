@@ -1,7 +1,7 @@
 """Lines from standard input while the event loop goes on, and Ctrl-C as a person means it.
 
 In a terminal a line can be edited and earlier ones come back (readline); otherwise standard input
-is read line by line, for scripts. Knows nothing of what the lines say.
+is read line by line, for scripts. Notes stand beside an answer, never in it.
 """
 
 from __future__ import annotations

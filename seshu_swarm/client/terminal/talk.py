@@ -17,7 +17,7 @@ from seshu_swarm.client.remote.sampling import Sampler
 from seshu_swarm.client.remote.token_session import Roll, TokenSession
 from seshu_swarm.client.remote.turns import question_ids
 from seshu_swarm.data.tokeniser import ByteTokeniser, StreamDecoder
-from seshu_swarm.errors import DeadlineError, PeerError
+from seshu_swarm.errors import DeadlineError, PeerError, PeerLostError
 
 # An interrupted answer waits so long for the step under way: broken off, it costs the session.
 INTERRUPT_SECONDS = 0.5
@@ -96,6 +96,7 @@ class Talk:
     async def _until_interrupted(self, generated: AsyncIterator[int]) -> AsyncIterator[int]:
         """The same tokens. Raises DeadlineError when an interruption finds the next one far away."""
         interruption = asyncio.create_task(self._interrupted.wait())
+        step: asyncio.Future[int | None] | None = None
         try:
             while True:
                 step = asyncio.ensure_future(anext(generated, None))
@@ -103,14 +104,15 @@ class Talk:
                 if not step.done():
                     await asyncio.wait({step}, timeout=INTERRUPT_SECONDS)
                 if not step.done():
-                    step.cancel()
-                    await asyncio.gather(step, return_exceptions=True)
                     raise DeadlineError("given up", rule="no token came", way_out="ask again")
                 if (token := step.result()) is None:
                     return
                 yield token
         finally:
             interruption.cancel()
+            if step is not None and not step.done():
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
 
     def _note(self, ids: list[int], tokens: list[int], is_cut: bool) -> None:
         """Where the answer ended: only the model's own end follows tokens that are all absorbed."""
@@ -143,10 +145,16 @@ class Talk:
         await self._session.close()
 
     async def _begin_again(self) -> None:
-        """A new session, which will read the talk so far with the next question."""
+        """A new session, which will read the talk so far with the next question. Raises PeerLostError
+        where nobody knows it."""
+        is_known = self._history is not None
         await self._go_on_in(self._new_session())
         self._pending = list(self._history or ())
         self._history = list(self._pending)
+        if not is_known:
+            raise PeerLostError(
+                "the talk that was loaded is lost with its peers", way_out="/load it again"
+            )
 
     async def _go_on_in(self, session: TokenSession) -> None:
         self._earlier_recoveries += self._session.recoveries
