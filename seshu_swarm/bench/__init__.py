@@ -3,6 +3,7 @@
     config   settings of the command       run      one bench and its report
     outcome  what a bench returns          engine   speed and memory of the engine
     swarm    a whole swarm on loopback     links    links like home, in user space
+    merge    the merge methods
 
 Nothing is imported until a bench is run.
 """
@@ -25,5 +26,9 @@ BENCHES: dict[str, tuple[str, str]] = {
     "failover": (
         "seshu_swarm.bench.swarm.failover:run",
         "What a session waits when its peers are killed or fall silent; requests under churn.",
+    ),
+    "merge": (
+        "seshu_swarm.bench.merge.bench:run_bench",
+        "Time and memory of each merge method, on 16 adapters of a model of 768 x 24.",
     ),
 }

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 
 from seshu_swarm.adapters.delta import Delta
-from seshu_swarm.adapters.merge.stacking import check_density, column, stacked, weight_names
-from seshu_swarm.adapters.merge.ties import agreement
+from seshu_swarm.adapters.merge.checks import check_density, check_weights, weight_names
+from seshu_swarm.adapters.merge.election import Ballot, elected_sum, weighted_sum
 
 
 def dare_linear(
@@ -22,9 +22,9 @@ def dare_linear(
 ) -> dict[str, torch.Tensor]:
     """Weighted sum of the dropped and rescaled ΔW's."""
     check_density(density)
-    shares = column(deltas, weights)
+    check_weights(deltas, weights)
     return {
-        name: (shares * _drop(stacked(deltas, name), name, density, seed)).sum(dim=0)
+        name: weighted_sum(_ballots(deltas, weights, name, density, seed), name)
         for name in weight_names(deltas)
     }
 
@@ -34,17 +34,24 @@ def dare_ties(
 ) -> dict[str, torch.Tensor]:
     """Drop, rescale, elect a sign as TIES does, and sum (not average) the entries that agree."""
     check_density(density)
-    shares = column(deltas, weights)
-    merged: dict[str, torch.Tensor] = {}
-    for name in weight_names(deltas):
-        weighted = shares * _drop(stacked(deltas, name), name, density, seed)
-        merged[name] = (weighted * agreement(weighted)).sum(dim=0)
-    return merged
+    check_weights(deltas, weights)
+    return {
+        name: elected_sum(_ballots(deltas, weights, name, density, seed), name)
+        for name in weight_names(deltas)
+    }
 
 
-def _drop(stack: torch.Tensor, name: str, density: float, seed: int) -> torch.Tensor:
+def _ballots(
+    deltas: Sequence[Delta], weights: Sequence[float], name: str, density: float, seed: int
+) -> list[Ballot]:
     # The seed depends on the weight's name, so that one matrix alone gives the same numbers.
     text = hashlib.sha256(f"{seed} {name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(text[:8], "big") >> 1)
-    kept = torch.rand(stack.shape, generator=generator, dtype=torch.float64) < density
-    return stack * kept / density
+    shape = next(delta[name].shape for delta in deltas if name in delta)
+    ballots: list[Ballot] = []
+    for delta, weight in zip(deltas, weights, strict=True):
+        # Drawn also for a ΔW that lacks the weight: others' numbers do not depend on that.
+        draws = torch.rand(shape, generator=generator, dtype=torch.float64)
+        if name in delta:
+            ballots.append(Ballot(delta, weight, draws < density, density))
+    return ballots

@@ -6,13 +6,18 @@ becomes one ΔW, a matrix at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from seshu_swarm.adapters.delta import Delta
-from seshu_swarm.adapters.merge.registry import method_of
+from seshu_swarm.adapters.merge.greedy_soup import greedy_weights
+from seshu_swarm.adapters.merge.one_weight import OneWeight
+from seshu_swarm.adapters.merge.registry import MergeMethod, method_of
+from seshu_swarm.adapters.merge.task_arithmetic import task_arithmetic
+from seshu_swarm.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -36,28 +41,68 @@ class Mixture:
         return tuple(name for name, _ in self.shares)
 
     def delta(self, candidates: Mapping[str, Delta]) -> Delta:
-        """λ · method(ΔW's, shares), each matrix computed on access."""
-        return MixedDelta(self, [candidates[name] for name in self.ids])
+        """λ · method(ΔW's, shares), each matrix computed on access.
+
+        Raises UsageError for a method that is not listed, or that no mixture can carry out.
+        """
+        return MixedDelta(self, [candidates[name] for name in self.ids], _carried_out(self.method))
+
+
+def greedy_mixture(ids: Iterable[str], score: Callable[[Mixture], float]) -> Mixture:
+    """The greedy soup of the candidates; `score` of a mixture is lower where it is better.
+
+    Does not depend on the order of `ids`. What was chosen is a sum with equal shares, so that it can
+    be replayed without a score. Raises UsageError where no candidate has a finite score.
+    """
+    names = sorted(ids)
+
+    def soup(weights: Sequence[float]) -> Mixture:
+        return Mixture(tuple((n, w) for n, w in zip(names, weights, strict=True) if w > 0))
+
+    return soup(greedy_weights(len(names), lambda weights: score(soup(weights))))
 
 
 class MixedDelta(Delta):
     """The ΔW of a mixture; looks like a dict, holds no matrix."""
 
-    def __init__(self, mixture: Mixture, deltas: list[Delta]) -> None:
-        self._mixture, self._deltas = mixture, deltas
-        self._names = tuple(sorted({name for delta in deltas for name in delta}))
+    def __init__(self, mixture: Mixture, deltas: list[Delta], method: MergeMethod) -> None:
+        self._mixture, self._deltas, self._method = mixture, deltas, method
+        self._names = frozenset(name for delta in deltas for name in delta)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._names:
+        if name not in self:
             raise KeyError(name)
-        one = [{name: delta[name]} if name in delta else {} for delta in self._deltas]
-        shares = [share for _, share in self._mixture.shares]
-        settings = dict(self._mixture.settings)
-        merged = method_of(self._mixture.method).function(one, shares, **settings)
+        one = [OneWeight(delta, name) for delta in self._deltas]
+        if self._method.shares is not None:
+            merged = task_arithmetic(one, self._shares)
+        else:
+            merged = self._method.function(one, self._shares, **dict(self._mixture.settings))
         return self._mixture.lam * merged[name]
 
+    @cached_property
+    def _shares(self) -> list[float]:
+        """Of the method's sum where whole ΔW's decide on them, else the mixture's own."""
+        shares = [share for _, share in self._mixture.shares]
+        if self._method.shares is None:
+            return shares
+        return self._method.shares(self._deltas, shares, **dict(self._mixture.settings))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(sorted(self._names))
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _carried_out(name: str) -> MergeMethod:
+    method = method_of(name)
+    if method.needs_score:
+        raise UsageError(
+            f"a mixture by {name}",
+            rule="a mixture says who is in it; this method first asks a score",
+            way_out="choose with greedy_mixture, which gives a mixture",
+        )
+    return method

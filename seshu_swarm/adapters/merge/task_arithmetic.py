@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from seshu_swarm.adapters.delta import Delta
-from seshu_swarm.adapters.merge.stacking import check_weights, weight_names
+from seshu_swarm.adapters.merge.checks import check_weights, weight_names
 
 
 def task_arithmetic(deltas: Sequence[Delta], weights: Sequence[float]) -> dict[str, torch.Tensor]:

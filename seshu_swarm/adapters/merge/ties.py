@@ -8,44 +8,38 @@ import numpy as np
 import torch
 
 from seshu_swarm.adapters.delta import Delta
-from seshu_swarm.adapters.merge.stacking import check_density, column, stacked, weight_names
+from seshu_swarm.adapters.merge.checks import check_density, check_weights, weight_names
+from seshu_swarm.adapters.merge.election import Ballot, elected_mean
 
 
 def ties(
     deltas: Sequence[Delta], weights: Sequence[float], *, density: float = 0.2
 ) -> dict[str, torch.Tensor]:
-    """Keep the `density` largest entries of every ΔW and matrix, then `elect_and_mean`."""
+    """Keep the `density` largest entries of every ΔW and matrix, elect a sign, average."""
     check_density(density)
-    shares = column(deltas, weights)
+    check_weights(deltas, weights)
     return {
-        name: elect_and_mean(_trim(stacked(deltas, name), density), shares)
+        name: elected_mean(_ballots(deltas, weights, name, density), name)
         for name in weight_names(deltas)
     }
 
 
-def elect_and_mean(stack: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Weighted mean of the entries that agree with the elected sign; (n, out, in) → (out, in)."""
-    agrees = agreement(shares * stack)
-    total = (shares * agrees).sum(dim=0)
-    return (shares * stack * agrees).sum(dim=0) / torch.where(total == 0, 1.0, total)
+def _ballots(
+    deltas: Sequence[Delta], weights: Sequence[float], name: str, density: float
+) -> list[Ballot]:
+    return [
+        Ballot(delta, weight, _largest(delta[name], density))
+        for delta, weight in zip(deltas, weights, strict=True)
+        if name in delta
+    ]
 
 
-def agreement(weighted: torch.Tensor) -> torch.Tensor:
-    """Which entries have the sign of their sum over axis 0, as a mask of the same shape.
-
-    A sum of exactly zero elects plus; an entry of zero agrees with no sign.
-    """
-    elected = torch.where(weighted.sum(dim=0) >= 0, 1.0, -1.0).double()
-    return weighted.sign() == elected
-
-
-def _trim(stack: torch.Tensor, density: float) -> torch.Tensor:
-    flat = stack.flatten(start_dim=1)
-    size = flat.shape[1]
-    num_dropped = size - max(1, int(density * size))
-    if num_dropped == 0:
-        return stack
-    # Selection, not a sort: linear in the size of the matrix.
-    order = np.argpartition(flat.abs().numpy(), num_dropped, axis=1)
-    dropped = torch.from_numpy(order[:, :num_dropped])
-    return flat.scatter(1, dropped, 0.0).reshape(stack.shape)
+def _largest(matrix: torch.Tensor, density: float) -> torch.Tensor:
+    """Which entries are among the `density` largest by size, at least one; bool."""
+    flat = matrix.double().abs().flatten().numpy()
+    num_dropped = flat.size - max(1, int(density * flat.size))
+    kept = np.ones(flat.size, dtype=np.bool_)
+    if num_dropped > 0:
+        # Selection, not a sort: linear in the size of the matrix.
+        kept[np.argpartition(flat, num_dropped)[:num_dropped]] = False
+    return torch.from_numpy(kept).reshape(matrix.shape)

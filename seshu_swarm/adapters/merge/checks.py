@@ -1,11 +1,9 @@
-"""What all merge methods share: checked weights and ΔW's of one weight, stacked."""
+"""What all merge methods share: the names of the weights, and arguments that are checked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import torch
 
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.errors import UsageError
@@ -14,13 +12,6 @@ from seshu_swarm.errors import UsageError
 def weight_names(deltas: Sequence[Delta]) -> list[str]:
     """Every weight that any ΔW touches, sorted."""
     return sorted({name for delta in deltas for name in delta})
-
-
-def stacked(deltas: Sequence[Delta], name: str) -> torch.Tensor:
-    """ΔW's of one weight, shape (num_deltas, out, in), float64; zero where one lacks it."""
-    found = [delta[name].double() if name in delta else None for delta in deltas]
-    like = next(matrix for matrix in found if matrix is not None)
-    return torch.stack([torch.zeros_like(like) if m is None else m for m in found])
 
 
 def check_weights(deltas: Sequence[Delta], weights: Sequence[float]) -> None:
@@ -32,13 +23,22 @@ def check_weights(deltas: Sequence[Delta], weights: Sequence[float]) -> None:
         )
 
 
-def column(deltas: Sequence[Delta], weights: Sequence[float]) -> torch.Tensor:
-    """Weights of shape (num_deltas, 1, 1), float64. Raises UsageError."""
+def shares_of(deltas: Sequence[Delta], weights: Sequence[float]) -> list[float]:
+    """Weights divided by their sum. Raises UsageError, also where they sum to zero."""
     check_weights(deltas, weights)
-    return torch.tensor(weights, dtype=torch.float64).reshape(-1, 1, 1)
+    total = math.fsum(weights)
+    if total == 0:
+        raise UsageError(f"weights {list(weights)} sum to zero", rule="a mean needs a positive sum")
+    return [weight / total for weight in weights]
 
 
 def check_density(density: float) -> None:
     """Raises UsageError unless 0 < density <= 1."""
     if not 0 < density <= 1:
         raise UsageError(f"density {density}", rule="the share of kept entries, 0 < density <= 1")
+
+
+def check_length(name: str, length: float | None) -> None:
+    """Raises UsageError unless a given norm or radius is positive and finite."""
+    if length is not None and not (length > 0 and math.isfinite(length)):
+        raise UsageError(f"{name} {length}", rule="positive and finite, or not given")
