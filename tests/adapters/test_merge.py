@@ -55,6 +55,12 @@ def test_ties_by_hand() -> None:
     same(ties([D1, D2], [1, 0.25], density=1), matrix([1, -2], [2.6, 4]))
 
 
+def test_ties_keeps_the_first_of_equal_entries() -> None:
+    equal = {"w": matrix([1, -2, 1], [-1, 1, 0])}
+    same(ties([equal], [1], density=0.5), matrix([1, -2, 1], [0, 0, 0]))
+    same(ties([equal], [1], density=0.9), matrix([1, -2, 1], [-1, 1, 0]))
+
+
 def test_ties_keeps_one_entry_of_a_tiny_matrix() -> None:
     same(ties([D1], [1], density=0.01), matrix([0, 0], [3, 0]))
 

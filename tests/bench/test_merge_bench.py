@@ -98,3 +98,19 @@ def test_the_bench_is_listed_and_needs_no_links() -> None:
 def test_a_task_survives_its_way_to_the_child() -> None:
     task = Task(method="ties", sizes=TINY, threads=2, is_theirs=True)
     assert task_of(json.dumps(asdict(task))) == task
+
+
+def test_the_table_says_what_is_missing() -> None:
+    rows = [
+        bench._row(task, Measured(seconds=3.0, floor_seconds=1.5, peak_bytes=peak), TINY)
+        for task, peak in (
+            (Task(method="ties", sizes=TINY, threads=1), TINY.weight_bytes),
+            (Task(method="ties", sizes=TINY, threads=1, is_theirs=True), None),
+        )
+    ]
+    table = bench.table_of(rows, TINY, mergekit_is_there=False)
+    columns = [list(column.cells) for column in table.columns]
+    assert columns[0] == ["ties", "ties (mergekit)"]
+    assert columns[2] == ["2.00", "2.00"]
+    assert columns[4] == ["1.00", ""] and columns[3][1] == "not told here"
+    assert "mergekit cannot be imported" in str(table.caption)

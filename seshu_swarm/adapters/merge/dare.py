@@ -14,7 +14,7 @@ import torch
 
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.adapters.merge.checks import check_density, check_weights, weight_names
-from seshu_swarm.adapters.merge.election import Ballot, elected_sum, weighted_sum
+from seshu_swarm.adapters.merge.election import Ballot, elected_sum, empty_masks, weighted_sum
 
 
 def dare_linear(
@@ -49,9 +49,11 @@ def _ballots(
     generator = torch.Generator().manual_seed(int.from_bytes(text[:8], "big") >> 1)
     shape = next(delta[name].shape for delta in deltas if name in delta)
     ballots: list[Ballot] = []
-    for delta, weight in zip(deltas, weights, strict=True):
+    masks = empty_masks(len(deltas), shape)
+    for mask, delta, weight in zip(masks, deltas, weights, strict=True):
         # Drawn also for a ΔW that lacks the weight: others' numbers do not depend on that.
         draws = torch.rand(shape, generator=generator, dtype=torch.float64)
         if name in delta:
-            ballots.append(Ballot(delta, weight, draws < density, density))
+            mask.copy_(draws < density)
+            ballots.append(Ballot(delta, weight, mask, density))
     return ballots

@@ -6,7 +6,7 @@ them together is their masks, an eighth of their size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,15 +23,29 @@ class Ballot:
     mask: torch.Tensor  # bool, the shape of the weight
     divisor: float = 1.0
 
-    def entries(self, name: str) -> torch.Tensor:
-        """The kept entries, unweighted, float64; zero elsewhere."""
+    def weighted(self, name: str) -> torch.Tensor:
+        """The kept entries times `weight`, float64, zero elsewhere; a new tensor."""
         kept = self.delta[name].double() * self.mask
-        return kept.div_(self.divisor)
+        if self.divisor != 1.0:
+            kept.div_(self.divisor)
+        return kept.mul_(self.weight)
+
+
+def empty_masks(num_masks: int, shape: torch.Size) -> list[torch.Tensor]:
+    """Masks to be filled, each of `shape`, bool.
+
+    One block of memory, asked for at once: masks made one by one, each between larger matrices that
+    come and go, leave holes that cost several times as much.
+    """
+    return list(torch.empty(num_masks, *shape, dtype=torch.bool).unbind())
 
 
 def weighted_sum(ballots: Sequence[Ballot], name: str) -> torch.Tensor:
     """Σ weight · entries, float64."""
-    return _sum(ballot.weight * ballot.entries(name) for ballot in ballots)
+    total = ballots[0].weighted(name)
+    for ballot in ballots[1:]:
+        total += ballot.weighted(name)
+    return total
 
 
 def elected_sum(ballots: Sequence[Ballot], name: str) -> torch.Tensor:
@@ -39,32 +53,26 @@ def elected_sum(ballots: Sequence[Ballot], name: str) -> torch.Tensor:
 
     A sum of exactly zero elects plus; an entry of zero agrees with no sign.
     """
-    is_plus = weighted_sum(ballots, name) >= 0
-    return _sum(
-        weighted.mul_(_agrees(weighted, is_plus))
-        for weighted in (ballot.weight * ballot.entries(name) for ballot in ballots)
-    )
+    sign = _elected(ballots, name)
+    total = torch.zeros_like(sign)
+    for ballot in ballots:
+        # Seen from the elected side, those that disagree are negative.
+        total += ballot.weighted(name).mul_(sign).clamp_(min=0.0)
+    return total.mul_(sign)
 
 
 def elected_mean(ballots: Sequence[Ballot], name: str) -> torch.Tensor:
     """The weighted mean of the entries that agree with the sign of the weighted sum."""
-    is_plus = weighted_sum(ballots, name) >= 0
-    total = torch.zeros(is_plus.shape, dtype=torch.float64)
-    members = torch.zeros_like(total)
+    sign = _elected(ballots, name)
+    total, members = torch.zeros_like(sign), torch.zeros_like(sign)
     for ballot in ballots:
-        weighted = ballot.weight * ballot.entries(name)
-        agrees = _agrees(weighted, is_plus)
-        total += weighted.mul_(agrees)
-        members += ballot.weight * agrees.double()
-    return total / torch.where(members == 0, 1.0, members)
+        forward = ballot.weighted(name).mul_(sign)
+        members.add_(forward > 0, alpha=ballot.weight)
+        total += forward.clamp_(min=0.0)
+    members[members == 0] = 1.0
+    return total.mul_(sign).div_(members)
 
 
-def _agrees(weighted: torch.Tensor, is_plus: torch.Tensor) -> torch.Tensor:
-    return torch.where(is_plus, weighted > 0, weighted < 0)
-
-
-def _sum(terms: Iterator[torch.Tensor]) -> torch.Tensor:
-    total = next(terms)
-    for term in terms:
-        total += term
-    return total
+def _elected(ballots: Sequence[Ballot], name: str) -> torch.Tensor:
+    """+1 or -1 for each entry, float64."""
+    return (weighted_sum(ballots, name) >= 0).double().mul_(2).sub_(1)

@@ -32,8 +32,7 @@ def gram_of(deltas: Sequence[Delta]) -> NDArray[np.float64]:
     total = np.zeros((len(deltas), len(deltas)))
     for name in weight_names(deltas):
         owners = [i for i, delta in enumerate(deltas) if name in delta]
-        matrices = [deltas[i][name].double() for i in owners]
-        total[np.ix_(owners, owners)] += _products(matrices)
+        total[np.ix_(owners, owners)] += _products(_stacked([deltas[i] for i in owners], name))
     return total
 
 
@@ -41,10 +40,18 @@ def _squared(matrix: torch.Tensor) -> float:
     return float(matrix.double().square().sum(dim=1).numpy().sum())
 
 
-def _products(matrices: Sequence[torch.Tensor]) -> NDArray[np.float64]:
-    total = np.zeros((len(matrices), len(matrices)))
-    for start in range(0, matrices[0].shape[0], ROWS_AT_ONCE):
-        rows = torch.stack([matrix[start : start + ROWS_AT_ONCE] for matrix in matrices], dim=1)
+def _stacked(deltas: Sequence[Delta], name: str) -> torch.Tensor:
+    """(num_deltas, out, in), float64; one block of memory, filled matrix by matrix."""
+    stack = torch.empty(len(deltas), *deltas[0][name].shape, dtype=torch.float64)
+    for place, delta in zip(stack, deltas, strict=True):
+        place.copy_(delta[name])
+    return stack
+
+
+def _products(stack: torch.Tensor) -> NDArray[np.float64]:
+    total = np.zeros((len(stack), len(stack)))
+    for rows in stack.split(ROWS_AT_ONCE, dim=1):
+        by_row = rows.transpose(0, 1)
         # (rows, num_matrices, in) times its transpose; a product for each row.
-        total += torch.bmm(rows, rows.transpose(1, 2)).numpy().sum(axis=0)
+        total += torch.bmm(by_row, by_row.transpose(1, 2)).numpy().sum(axis=0)
     return total

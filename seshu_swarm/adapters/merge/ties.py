@@ -9,7 +9,7 @@ import torch
 
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.adapters.merge.checks import check_density, check_weights, weight_names
-from seshu_swarm.adapters.merge.election import Ballot, elected_mean
+from seshu_swarm.adapters.merge.election import Ballot, elected_mean, empty_masks
 
 
 def ties(
@@ -27,19 +27,25 @@ def ties(
 def _ballots(
     deltas: Sequence[Delta], weights: Sequence[float], name: str, density: float
 ) -> list[Ballot]:
+    owners = [(d, w) for d, w in zip(deltas, weights, strict=True) if name in d]
+    masks = empty_masks(len(owners), owners[0][0][name].shape)
+    for mask, (delta, _) in zip(masks, owners, strict=True):
+        mask.copy_(_largest(delta[name], density))
     return [
-        Ballot(delta, weight, _largest(delta[name], density))
-        for delta, weight in zip(deltas, weights, strict=True)
-        if name in delta
+        Ballot(delta, weight, mask) for mask, (delta, weight) in zip(masks, owners, strict=True)
     ]
 
 
 def _largest(matrix: torch.Tensor, density: float) -> torch.Tensor:
-    """Which entries are among the `density` largest by size, at least one; bool."""
-    flat = matrix.double().abs().flatten().numpy()
-    num_dropped = flat.size - max(1, int(density * flat.size))
-    kept = np.ones(flat.size, dtype=np.bool_)
-    if num_dropped > 0:
-        # Selection, not a sort: linear in the size of the matrix.
-        kept[np.argpartition(flat, num_dropped)[:num_dropped]] = False
+    """Which entries are among the `density` largest by size, at least one; bool.
+
+    Of equal entries the first in row-major order are kept, so that every machine keeps the same.
+    """
+    sizes = matrix.double().abs().flatten().numpy()
+    num_kept = max(1, int(density * sizes.size))
+    # Selection, not a sort: linear in the size of the matrix.
+    least = np.partition(sizes, sizes.size - num_kept)[sizes.size - num_kept]
+    kept = sizes > least
+    equal = np.flatnonzero(sizes == least)
+    kept[equal[: num_kept - np.count_nonzero(kept)]] = True
     return torch.from_numpy(kept).reshape(matrix.shape)
