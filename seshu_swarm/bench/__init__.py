@@ -1,6 +1,7 @@
 """Measurements of this machine, by name. Each prints its tables and returns an outcome.
 
     config   settings of the command       run      one bench and its report
+    fresh    a measurement in a process of its own
     outcome  what a bench returns          engine   speed and memory of the engine
     swarm    a whole swarm on loopback     links    links like home, in user space
     merge    the merge methods

@@ -97,7 +97,7 @@ def test_the_bench_is_listed_and_needs_no_links() -> None:
 
 def test_a_task_survives_its_way_to_the_child() -> None:
     task = Task(method="ties", sizes=TINY, threads=2, is_theirs=True)
-    assert task_of(json.dumps(asdict(task))) == task
+    assert task_of(json.loads(json.dumps(asdict(task)))) == task
 
 
 def test_the_table_says_what_is_missing() -> None:

@@ -1,20 +1,12 @@
-"""One engine measured in a fresh process, whose memory no earlier measurement has touched.
-
-The asked process answers with one line of JSON, and ends when the one that asked is gone.
-"""
+"""One engine measured in a fresh process."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import sys
-import threading
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from seshu_swarm.errors import ResourceError
+from seshu_swarm.bench import fresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,44 +36,18 @@ class Measured:
 
 
 def measure_in_child(task: Task) -> Measured:
-    """Raises ResourceError when the child ends early, for want of memory above all."""
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(task))]
-    # Its standard input stays open for as long as this process lives.
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            said = process.stdout.read()
-            code = process.wait()
-        finally:
-            process.kill()
-    if code != 0:
-        raise ResourceError(
-            f"measuring {task.engine} on {task.length_tokens} tokens ended with code {code}",
-            rule="a negative code is a signal; -9 mostly means that memory ran out",
-            way_out="close other programs and run the bench again",
-        )
-    return Measured(**json.loads(said.splitlines()[-1]))
+    """Raises ResourceError when the child ends early."""
+    what = f"{task.engine} on {task.length_tokens} tokens"
+    return Measured(**fresh.ask(__name__, asdict(task), what))
 
 
 def main(arguments: list[str]) -> int:
     """`python -m seshu_swarm.bench.engine.child TASK`: prints one line of JSON."""
-    # The asking process tells people that it was interrupted; this one just ends.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    task = Task(**fresh.asked(arguments))
     from seshu_swarm.bench.engine.alone import measure
 
-    print(json.dumps(asdict(measure(Task(**json.loads(arguments[0]))))), flush=True)
+    fresh.answer(asdict(measure(task)))
     return 0
-
-
-def _end_with_input() -> None:
-    """End this process when standard input ends: when the one that asked is gone."""
-    # Not sys.stdin, whose lock a daemon thread would hold when this process ends by itself.
-    while os.read(0, 1):
-        continue
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
-"""Each method that mergekit has too gives the same weights, where mergekit can be imported."""
+"""Each merge method that mergekit has too gives the same weights: python run_mergekit_tests.py.
+
+Needs `mergekit`, whose pins do not fit beside ours: install both in an environment of its own.
+"""
 
 from __future__ import annotations
 
-import warnings
+import sys
 
 import pytest
 import torch
 
 from seshu_swarm.adapters.merge.registry import method_of
 from seshu_swarm.bench.merge import mergekit
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its own, at import
-    if not mergekit.is_there():
-        pytest.skip("mergekit cannot be imported here", allow_module_level=True)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +33,14 @@ def test_equal_to_mergekit(name: str, settings: dict[str, float]) -> None:
     theirs = mergekit.merged(name, base, [base + c for c in changes], weights, **settings)
     ours = method_of(name).function([{"w": change} for change in changes], weights, **settings)
     torch.testing.assert_close(base + ours["w"], theirs, rtol=0, atol=1e-12)
+
+
+def main() -> int:
+    if not mergekit.is_there():
+        print("mergekit cannot be imported: pip install mergekit", file=sys.stderr)
+        return 2
+    return int(pytest.main([__file__, "-q", "-p", "no:cacheprovider"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
