@@ -15,13 +15,15 @@ from seshu_swarm.coordinator.config import (
 
 ROLE = "seshu_swarm.coordinator"
 COMMANDS = (
-    Command("open", OpenConfig, f"{ROLE}.opening:run", "Make a run from text."),
-    Command("pretrain", PretrainConfig, f"{ROLE}.pretrain:run", "Train the run's base model."),
-    Command("run", RunConfig, f"{ROLE}.lifecycle:run", "Serve the run and hold its rounds."),
-    Command("status", StatusConfig, f"{ROLE}.inspect:status", "Show the run and its rounds."),
-    Command("round", RoundConfig, f"{ROLE}.inspect:round_report", "Show one round's verdicts."),
+    Command("open", OpenConfig, f"{ROLE}.opening.command:run", "Make a run from text."),
     Command(
-        "verify", VerifyConfig, f"{ROLE}.inspect:verify", "Merge a round again, compare digests."
+        "pretrain", PretrainConfig, f"{ROLE}.pretraining.command:run", "Train the run's base model."
+    ),
+    Command("run", RunConfig, f"{ROLE}.lifecycle:run", "Serve the run and hold its rounds."),
+    Command("status", StatusConfig, f"{ROLE}.showing:status", "Show the run and its rounds."),
+    Command("round", RoundConfig, f"{ROLE}.showing:round_report", "Show one round's verdicts."),
+    Command(
+        "verify", VerifyConfig, f"{ROLE}.showing:verify", "Merge a round again, compare digests."
     ),
 )
 

@@ -11,11 +11,11 @@ import logging
 
 from seshu_swarm import checkpoints, identity, joining, log, packages, running
 from seshu_swarm.coordinator.config import RunConfig
-from seshu_swarm.coordinator.holding import RoundHolder
-from seshu_swarm.coordinator.intake import Intake
-from seshu_swarm.coordinator.ledger import Ledger, Round
-from seshu_swarm.coordinator.rounds import ENDED
-from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.rounds.holding import RoundHolder
+from seshu_swarm.coordinator.rounds.intake import Intake
+from seshu_swarm.coordinator.rounds.states import ENDED
+from seshu_swarm.coordinator.state.ledger import Ledger, Round
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.dht import Listen, Swarm
 from seshu_swarm.errors import UnreachableError, UsageError
 from seshu_swarm.identity import Identity

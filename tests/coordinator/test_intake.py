@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from seshu_swarm import records
-from seshu_swarm.coordinator import gather, intake, round_report
-from seshu_swarm.coordinator.intake import MAX_ADAPTERS_PER_PEER, Intake, RateLimit
-from seshu_swarm.coordinator.ledger import Ledger, Round
-from seshu_swarm.coordinator.rounds import ENDED, RoundState
+from seshu_swarm.coordinator.rounds import gather, intake, report
+from seshu_swarm.coordinator.rounds.intake import MAX_ADAPTERS_PER_PEER, Intake, RateLimit
+from seshu_swarm.coordinator.rounds.states import ENDED, RoundState
+from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import ProtocolError, RefusalError, WireVersionError
 from seshu_swarm.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
@@ -90,7 +90,7 @@ def test_the_same_adapter_again_gets_the_same_answer(desk: Desk) -> None:
 def test_an_adapter_whose_round_came_to_nothing_takes_part_in_the_next(desk: Desk) -> None:
     current = desk.begin()
     desk.take(adapter())
-    round_report.withdraw(desk.ledger, current)
+    report.withdraw(desk.ledger, current)
     desk.ledger.move_round(current.number, RoundState.ABORTED, reason="the gate said no")
     assert desk.begin().number == 2
     verdict = desk.take(adapter())

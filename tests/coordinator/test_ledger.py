@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from seshu_swarm.coordinator.ledger import Ledger
-from seshu_swarm.coordinator.rounds import RoundState
-from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.rounds.states import RoundState
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import RoundError, UsageError
 
 PARENT, DIGEST, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
@@ -106,8 +106,8 @@ def test_a_verdict_is_kept_with_what_to_do_next(ledger: Ledger, tmp_path: Path) 
 KILLED = """
 import os, sys
 from pathlib import Path
-from seshu_swarm.coordinator.ledger import Ledger
-from seshu_swarm.coordinator.rounds import RoundState
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.rounds.states import RoundState
 ledger = Ledger(Path(sys.argv[1]))
 number = ledger.begin_round(parent="a" * 64, seed=7, closes_at=1.0).number
 for state in (RoundState.GATHERING, RoundState.CHECKING):
@@ -159,7 +159,7 @@ def test_one_coordinator_per_run(tmp_path: Path) -> None:
     held = folder.hold()
     script = (
         "import sys; from pathlib import Path\n"
-        "from seshu_swarm.coordinator.run_folder import RunFolder\n"
+        "from seshu_swarm.coordinator.state.run_folder import RunFolder\n"
         "from seshu_swarm.errors import UsageError\n"
         "try: RunFolder(Path(sys.argv[1])).hold()\n"
         "except UsageError as error: print(error)\n"

@@ -12,7 +12,7 @@ import torch
 
 from seshu_swarm import packages
 from seshu_swarm.checkpoints import load_whole
-from seshu_swarm.coordinator.pretraining import PretrainSettings, pretrain
+from seshu_swarm.coordinator.pretraining.training import PretrainSettings, pretrain
 from seshu_swarm.data.phrasebook import build
 from seshu_swarm.data.text import Document
 from seshu_swarm.data.tokeniser import ByteTokeniser

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from seshu_swarm.coordinator.rounds import ENDED, RoundState, Window, advance
+from seshu_swarm.coordinator.rounds.states import ENDED, RoundState, Window, advance
 from seshu_swarm.errors import RoundError
 
 FORWARD = ["open", "gathering", "checking", "selecting", "gating", "verifying", "published"]

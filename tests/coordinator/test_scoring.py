@@ -14,9 +14,9 @@ from seshu_swarm.adapters.controls import noise_control, null_control
 from seshu_swarm.adapters.delta import LowRankDelta
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import Adapter
-from seshu_swarm.coordinator.scoring import HeldOut, Scorer, applied
-from seshu_swarm.coordinator.search import SelectionRule
-from seshu_swarm.coordinator.selecting import Controls, select
+from seshu_swarm.coordinator.blind.scoring import HeldOut, Scorer, applied
+from seshu_swarm.coordinator.blind.search import SelectionRule
+from seshu_swarm.coordinator.blind.selecting import Controls, select
 from seshu_swarm.data.windows import Window
 from seshu_swarm.errors import UsageError
 from seshu_swarm.evaluate.bits import window_nats

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seshu_swarm.adapters.merge.mixture import Mixture
-from seshu_swarm.coordinator.search import SelectionRule, TuningScore
-from seshu_swarm.coordinator.selecting import Controls, Selection, select
+from seshu_swarm.coordinator.blind.search import SelectionRule, TuningScore
+from seshu_swarm.coordinator.blind.selecting import Controls, Selection, select
 from seshu_swarm.errors import UsageError
 
 LANGUAGES = ("hi", "ta", "bn")

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from seshu_swarm import checkpoints, packages
-from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.catalogue import read_shard
 from seshu_swarm.data.holdout import read_holdout
 from seshu_swarm.spans import Span

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 from seshu_swarm.bench.swarm.model import RandomModel
-from seshu_swarm.coordinator.ledger import Ledger
-from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.packages import publish_folder
 
 

@@ -16,9 +16,9 @@ from seshu_swarm.adapters.delta import Delta, LowRankDelta
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import Adapter
 from seshu_swarm.adapters.sketch import find_duplicates, sketch_of
-from seshu_swarm.coordinator.scoring import Comparisons, HeldOut, Scorer, Scores
-from seshu_swarm.coordinator.search import SelectionRule, TuningScore
-from seshu_swarm.coordinator.selecting import Controls, Selection, select
+from seshu_swarm.coordinator.blind.scoring import Comparisons, HeldOut, Scorer, Scores
+from seshu_swarm.coordinator.blind.search import SelectionRule, TuningScore
+from seshu_swarm.coordinator.blind.selecting import Controls, Selection, select
 from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
 from seshu_swarm.evaluate.bits import bits_per_byte
 from seshu_swarm.mamba.whole import WholeModel

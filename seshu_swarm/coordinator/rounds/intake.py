@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from seshu_swarm import records
 from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.coordinator.ledger import Ledger, Round, Submission
-from seshu_swarm.coordinator.rounds import NOT_PUBLISHED, RoundState
+from seshu_swarm.coordinator.rounds.states import NOT_PUBLISHED, RoundState
+from seshu_swarm.coordinator.state.ledger import Ledger, Round, Submission
 from seshu_swarm.protocol import AskVerdict, IntakeRequest, Refusal, SubmitAdapter, Verdict
 from seshu_swarm.records import AdapterRecord
 

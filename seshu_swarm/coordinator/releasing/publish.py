@@ -16,8 +16,8 @@ from seshu_swarm import checkpoints, packages
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.adapters.merge.apply import apply
 from seshu_swarm.adapters.merge.mixture import Mixture
-from seshu_swarm.coordinator.judging import FinalWord
-from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.blind.judging import FinalWord
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.packages import publish_folder
 
 

@@ -15,16 +15,17 @@ from collections.abc import Awaitable, Callable
 from seshu_swarm import checkpoints, log
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import Adapter
-from seshu_swarm.coordinator import gather, publish, round_report
+from seshu_swarm.coordinator.blind.judging import FinalWord, Judge
+from seshu_swarm.coordinator.blind.search import SelectionRule
+from seshu_swarm.coordinator.blind.selecting import Selection
 from seshu_swarm.coordinator.config import RunConfig
-from seshu_swarm.coordinator.hold_outs import read_splits
-from seshu_swarm.coordinator.intake import Intake
-from seshu_swarm.coordinator.judging import FinalWord, Judge
-from seshu_swarm.coordinator.ledger import Ledger, Round
-from seshu_swarm.coordinator.rounds import ENDED, RoundState, Window
-from seshu_swarm.coordinator.run_folder import RunFolder
-from seshu_swarm.coordinator.search import SelectionRule
-from seshu_swarm.coordinator.selecting import Selection
+from seshu_swarm.coordinator.releasing import publish
+from seshu_swarm.coordinator.rounds import gather, report
+from seshu_swarm.coordinator.rounds.intake import Intake
+from seshu_swarm.coordinator.rounds.states import ENDED, RoundState, Window
+from seshu_swarm.coordinator.state.hold_outs import read_splits
+from seshu_swarm.coordinator.state.ledger import Ledger, Round
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import RoundError, SeshuError
 from seshu_swarm.evaluate.accept import AcceptRule
@@ -110,9 +111,7 @@ class RoundHolder:
             await self._decide(current)
         except RoundError as reason:
             await self._end(current, RoundState.ABORTED, revision=None, reason=str(reason))
-            round_report.write(
-                self._folder, round_report.aborted(self._ledger, current, str(reason))
-            )
+            report.write(self._folder, report.aborted(self._ledger, current, str(reason)))
 
     async def _decide(self, current: Round) -> None:
         adapters = await self._gather(current)
@@ -121,15 +120,15 @@ class RoundHolder:
         languages = gather.languages_of(self._ledger, ids)
         judge = await asyncio.to_thread(self._judge, current, candidates)
         selection = await asyncio.to_thread(self._select, current, judge, languages)
-        round_report.judge(self._ledger, selection, ids, accepted=False)
+        report.judge(self._ledger, selection, ids, accepted=False)
         await asyncio.to_thread(self._gate, current, judge, selection.mixture)
         revision, word = await self._verify(current, judge, selection.mixture, ids)
-        round_report.judge(self._ledger, selection, ids, accepted=True)
+        report.judge(self._ledger, selection, ids, accepted=True)
         self._ledger.set_fact("revision", revision)
         await self._end(current, RoundState.PUBLISHED, revision=revision, reason="")
         checkpoint = self._folder.package(revision)
-        outcome = round_report.published(self._ledger, current, checkpoint, word)
-        round_report.write(self._folder, outcome)
+        outcome = report.published(self._ledger, current, checkpoint, word)
+        report.write(self._folder, outcome)
 
     async def _gather(self, current: Round) -> dict[str, Adapter]:
         self._enter(current, RoundState.GATHERING)
@@ -230,9 +229,9 @@ class RoundHolder:
         self, current: Round, state: RoundState, *, revision: str | None, reason: str
     ) -> None:
         if state is RoundState.ABORTED:
-            round_report.withdraw(self._ledger, current)
+            report.withdraw(self._ledger, current)
         self._ledger.move_round(current.number, state, reason=reason, revision=revision)
-        verdicts = round_report.verdicts(self._ledger, current)
+        verdicts = report.verdicts(self._ledger, current)
         num_accepted = sum(bool(v["accepted"]) for v in verdicts)
         record = RoundRecord(
             run_id=self._swarm.run_id,

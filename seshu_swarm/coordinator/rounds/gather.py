@@ -14,8 +14,8 @@ from pathlib import Path
 from seshu_swarm import records, references
 from seshu_swarm.adapters.reader import Adapter, read_adapter
 from seshu_swarm.adapters.rules import AdapterRules
-from seshu_swarm.coordinator.intake import Intake
-from seshu_swarm.coordinator.ledger import Ledger, Round, Submission
+from seshu_swarm.coordinator.rounds.intake import Intake
+from seshu_swarm.coordinator.state.ledger import Ledger, Round, Submission
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, SeshuError, UsageError
 from seshu_swarm.mamba.shape import MambaShape

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm import log, packages
-from seshu_swarm.coordinator import gather
-from seshu_swarm.coordinator.judging import FinalWord
-from seshu_swarm.coordinator.ledger import Ledger, Round
-from seshu_swarm.coordinator.rounds import NOT_PUBLISHED
-from seshu_swarm.coordinator.run_folder import RunFolder
-from seshu_swarm.coordinator.selecting import Selection
+from seshu_swarm.coordinator.blind.judging import FinalWord
+from seshu_swarm.coordinator.blind.selecting import Selection
+from seshu_swarm.coordinator.rounds import gather
+from seshu_swarm.coordinator.rounds.states import NOT_PUBLISHED
+from seshu_swarm.coordinator.state.ledger import Ledger, Round
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 
 
 def judge(ledger: Ledger, selection: Selection, ids: Mapping[str, str], *, accepted: bool) -> None:

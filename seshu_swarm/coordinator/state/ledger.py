@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm.coordinator.rounds import RoundState, advance
+from seshu_swarm.coordinator.rounds.states import RoundState, advance
 from seshu_swarm.errors import UsageError, from_os_error
 
 _TABLES = """

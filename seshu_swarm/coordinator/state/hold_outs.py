@@ -8,10 +8,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from seshu_swarm.coordinator.judging import Splits
-from seshu_swarm.coordinator.ledger import Ledger
-from seshu_swarm.coordinator.run_folder import RunFolder
-from seshu_swarm.coordinator.scoring import HeldOut
+from seshu_swarm.coordinator.blind.judging import Splits
+from seshu_swarm.coordinator.blind.scoring import HeldOut
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.holdout import Holdout, commitment, read_holdout, write_holdout
 from seshu_swarm.data.text import Document
 from seshu_swarm.data.tokeniser import ByteTokeniser

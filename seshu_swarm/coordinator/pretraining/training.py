@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from seshu_swarm import checkpoints, packages
-from seshu_swarm.coordinator.pretraining_card import pretraining_card
+from seshu_swarm.coordinator.pretraining.card import pretraining_card
 from seshu_swarm.data.batches import pack_documents
 from seshu_swarm.data.text import Document
 from seshu_swarm.data.tokeniser import ByteTokeniser

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from seshu_swarm.adapters.merge.mixture import Mixture
-from seshu_swarm.coordinator.search import LONE_LAM, Score, Search, SelectionRule, Trial
+from seshu_swarm.coordinator.blind.search import LONE_LAM, Score, Search, SelectionRule, Trial
 from seshu_swarm.errors import UsageError
 
 

@@ -16,7 +16,7 @@ import torch
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.adapters.merge.apply import apply_one
 from seshu_swarm.adapters.merge.mixture import Mixture
-from seshu_swarm.coordinator.search import TuningScore
+from seshu_swarm.coordinator.blind.search import TuningScore
 from seshu_swarm.data.windows import Window
 from seshu_swarm.errors import UsageError
 from seshu_swarm.evaluate.bits import Nats, bits_per_byte, window_nats

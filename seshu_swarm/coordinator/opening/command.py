@@ -11,9 +11,9 @@ from pathlib import Path
 
 from seshu_swarm import checkpoints, identity, log
 from seshu_swarm.coordinator.config import OpenConfig
-from seshu_swarm.coordinator.hold_outs import NAMES, write_hold_outs
-from seshu_swarm.coordinator.ledger import Ledger
-from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.state.hold_outs import NAMES, write_hold_outs
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.catalogue import write_catalogue
 from seshu_swarm.data.folder import read_folder
 from seshu_swarm.data.jsonl import BadRows, document_line

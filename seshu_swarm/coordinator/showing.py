@@ -14,10 +14,10 @@ from seshu_swarm.adapters.delta import Delta, LowRankDelta
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import read_adapter
 from seshu_swarm.adapters.rules import AdapterRules
-from seshu_swarm.coordinator import publish
 from seshu_swarm.coordinator.config import RoundConfig, StatusConfig, VerifyConfig
-from seshu_swarm.coordinator.ledger import Ledger
-from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.releasing import publish
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import DigestError, RoundError
 
 

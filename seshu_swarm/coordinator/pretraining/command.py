@@ -8,9 +8,9 @@ import threading
 
 from seshu_swarm import log
 from seshu_swarm.coordinator.config import PretrainConfig
-from seshu_swarm.coordinator.ledger import Ledger
-from seshu_swarm.coordinator.pretraining import PretrainSettings, pretrain
-from seshu_swarm.coordinator.run_folder import RunFolder
+from seshu_swarm.coordinator.pretraining.training import PretrainSettings, pretrain
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.jsonl import document_of, read_items
 from seshu_swarm.data.text import Document
 from seshu_swarm.errors import EXIT_INTERRUPTED, UsageError

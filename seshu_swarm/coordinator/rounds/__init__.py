@@ -1,0 +1,8 @@
+"""Rounds: adapters in, verdicts out, at the end a checkpoint or a reason why there is none.
+
+states   the states of a round (pure)
+intake   donors hand in and ask for verdicts
+gather   fetch, read strictly, strip the names
+holding  the loop that holds a round
+report   verdicts in the ledger, and a report of the round
+"""
