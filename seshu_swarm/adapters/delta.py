@@ -1,7 +1,8 @@
 """ΔW = s·B·A in float64, whole or one matrix at a time.
 
 Adapters are kept as their factors: a `LowRankDelta` looks like the dict that `delta_of` returns,
-but makes each matrix when it is asked for, so that a round never holds every candidate's ΔW.
+but makes each matrix when it is asked for, so that a round never holds every candidate's ΔW. Who
+needs A and B themselves asks it for `factors`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from seshu_swarm.adapters.reader import Adapter, squared_norm
+from seshu_swarm.adapters.reader import Adapter, Pair, squared_norm
 
 Delta = Mapping[str, torch.Tensor]
 """Weight name (as in the checkpoint) → ΔW of that weight, shape (out, in), float64."""
@@ -28,6 +29,13 @@ class LowRankDelta(Delta):
             raise KeyError(name)
         A, B = self._adapter.pairs[name.removesuffix(".weight")]
         return self._adapter.scale * (B.double() @ A.double())
+
+    def factors(self, name: str) -> Pair:
+        """(A of shape (rank, in), s·B of shape (out, rank)) of a weight, float64."""
+        if name not in self:
+            raise KeyError(name)
+        A, B = self._adapter.pairs[name.removesuffix(".weight")]
+        return A.double(), self._adapter.scale * B.double()
 
     def __contains__(self, name: object) -> bool:
         is_weight = isinstance(name, str) and name.endswith(".weight")

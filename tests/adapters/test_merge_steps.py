@@ -12,7 +12,7 @@ import torch
 
 from seshu_swarm.adapters.controls import duplicate_control
 from seshu_swarm.adapters.delta import Delta, LowRankDelta, delta_of
-from seshu_swarm.adapters.merge.fedit import FactoredDelta, fedit
+from seshu_swarm.adapters.merge.fedit import fedit
 from seshu_swarm.adapters.merge.linear import linear
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.merge.outer_nesterov import outer_nesterov
@@ -29,9 +29,9 @@ from tests.adapters.samples import made
 NAME = "m.weight"
 
 
-def adapter(A: list[list[float]], B: list[list[float]], *, scale: float = 1.0) -> FactoredDelta:
+def adapter(A: list[list[float]], B: list[list[float]], *, scale: float = 1.0) -> LowRankDelta:
     pairs = {"m": (torch.tensor(A), torch.tensor(B))}
-    return FactoredDelta(Adapter("", len(A), scale, pairs))
+    return LowRankDelta(Adapter("", len(A), scale, pairs))
 
 
 def same(merged: dict[str, torch.Tensor], *rows: list[float]) -> None:
@@ -57,7 +57,7 @@ def test_fedit_scales_b() -> None:
 
 def test_fedit_of_one_adapter_is_its_delta(tmp_path: Path) -> None:
     sample = made(tmp_path / "a", seed=1)
-    merged = fedit([FactoredDelta(sample)], [0.3])
+    merged = fedit([LowRankDelta(sample)], [0.3])
     assert list(merged) == sorted(delta_of(sample))
     torch.testing.assert_close(merged, dict(sorted(delta_of(sample).items())), rtol=1e-14, atol=0)
 
@@ -67,7 +67,7 @@ def test_fedit_depends_on_the_factors_chosen(tmp_path: Path) -> None:
     samples = [made(tmp_path / str(seed), seed=seed) for seed in (1, 2)]
     twins = [samples[0], duplicate_control(samples[1])]
     by_factors, by_delta = (
-        [method(list(map(FactoredDelta, some)), [1, 1]) for some in (samples, twins)]
+        [method(list(map(LowRankDelta, some)), [1, 1]) for some in (samples, twins)]
         for method in (fedit, linear)
     )
     for name in by_delta[0]:
@@ -78,14 +78,14 @@ def test_fedit_depends_on_the_factors_chosen(tmp_path: Path) -> None:
 
 def test_fedit_refuses_what_it_cannot_average(tmp_path: Path) -> None:
     sample = made(tmp_path / "a")
-    with pytest.raises(UsageError, match="FactoredDelta"):
-        fedit([LowRankDelta(sample)], [1])
+    with pytest.raises(UsageError, match="LowRankDelta"):
+        fedit([delta_of(sample)], [1])
     with pytest.raises(UsageError, match=r"ranks \[1, 2\]"):
         fedit([adapter([[1]], [[1]]), adapter([[1], [1]], [[1, 1]])], [1, 1])
 
 
 def test_mixture_by_fedit_gives_the_same_bits_a_matrix_at_a_time(tmp_path: Path) -> None:
-    candidates = {n: FactoredDelta(made(tmp_path / n, seed=ord(n))) for n in "abc"}
+    candidates = {n: LowRankDelta(made(tmp_path / n, seed=ord(n))) for n in "abc"}
     shares = (("a", 0.5), ("b", 0.3), ("c", 0.2))
     mixed = Mixture(shares, 0.7, "fedit").delta(candidates)
     whole = fedit(list(candidates.values()), [0.5, 0.3, 0.2])
@@ -97,11 +97,11 @@ def test_mixture_by_fedit_gives_the_same_bits_a_matrix_at_a_time(tmp_path: Path)
         Mixture(shares, 0.7, "fedit").delta(plain)[next(iter(mixed))]
 
 
-def test_a_factored_delta_is_the_delta_it_was(tmp_path: Path) -> None:
+def test_the_product_of_the_factors_is_the_delta(tmp_path: Path) -> None:
     sample = dataclasses.replace(made(tmp_path / "a"), scale=0.5)
     for name, matrix in delta_of(sample).items():
-        A, B = FactoredDelta(sample).factors(name)
-        assert torch.equal(FactoredDelta(sample)[name], matrix)
+        A, B = LowRankDelta(sample).factors(name)
+        assert torch.equal(LowRankDelta(sample)[name], matrix)
         torch.testing.assert_close(B @ A, matrix, rtol=1e-14, atol=1e-14)
 
 

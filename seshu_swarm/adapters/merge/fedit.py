@@ -18,19 +18,10 @@ from seshu_swarm.adapters.reader import Pair
 from seshu_swarm.errors import UsageError
 
 
-class FactoredDelta(LowRankDelta):
-    """The ΔW of an adapter that also gives its factors away."""
-
-    def factors(self, name: str) -> Pair:
-        """(A of shape (rank, in), s·B of shape (out, rank)) of a weight, float64."""
-        A, B = self._adapter.pairs[name.removesuffix(".weight")]
-        return A.double(), self._adapter.scale * B.double()
-
-
 def fedit(deltas: Sequence[Delta], weights: Sequence[float]) -> dict[str, torch.Tensor]:
     """The product of the weighted means of the factors; one that lacks a weight counts as zero.
 
-    Raises UsageError where a ΔW is no FactoredDelta, and where ranks differ.
+    Raises UsageError where a ΔW is no LowRankDelta, and where ranks differ.
     """
     shares = shares_of(deltas, weights)
     return {name: _one(deltas, shares, name) for name in weight_names(deltas)}
@@ -49,10 +40,10 @@ def _one(deltas: Sequence[Delta], shares: Sequence[float], name: str) -> torch.T
 
 def _factors(delta: Delta, name: str) -> Pair:
     whole = delta.whole if isinstance(delta, OneWeight) else delta
-    if not isinstance(whole, FactoredDelta):
+    if not isinstance(whole, LowRankDelta):
         raise UsageError(
             f"a ΔW of {name} without its factors",
             rule="fedit averages A and B",
-            way_out="make it with FactoredDelta(adapter)",
+            way_out="make it with LowRankDelta(adapter)",
         )
     return whole.factors(name)

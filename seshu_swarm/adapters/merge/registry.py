@@ -32,7 +32,7 @@ class MergeMethod:
 
     `shares(deltas, weights, **settings)`, where whole ΔW's decide, gives the weights of the sum that
     the result is; the other methods treat each weight of the model by itself. `needs_factors`: its
-    ΔW's are FactoredDeltas; `needs_score`: it takes `score` too.
+    ΔW's are LowRankDeltas; `needs_score`: it takes `score` too.
     """
 
     name: str

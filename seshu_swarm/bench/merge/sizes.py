@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from seshu_swarm.adapters.merge.fedit import FactoredDelta
+from seshu_swarm.adapters.delta import LowRankDelta
 from seshu_swarm.adapters.reader import Adapter, Pair
 from seshu_swarm.adapters.rules import TARGETS, module_name
 from seshu_swarm.mamba.shape import MambaShape
@@ -36,9 +36,9 @@ class Sizes:
         shapes = (sizes[f"mixer.{target}.weight"] for target in TARGETS)
         return 4 * self.num_blocks * sum(rows * columns for rows, columns in shapes)
 
-    def deltas(self) -> list[FactoredDelta]:
+    def deltas(self) -> list[LowRankDelta]:
         """Each adapter's ΔW, kept as its factors."""
-        return [FactoredDelta(self._adapter(number)) for number in range(self.num_adapters)]
+        return [LowRankDelta(self._adapter(number)) for number in range(self.num_adapters)]
 
     def _adapter(self, number: int) -> Adapter:
         generator = torch.Generator().manual_seed(self.seed + number)
