@@ -8,11 +8,7 @@ serving      the streams of sessions             hosted      the parts held here
 admission    opening a part
 engine       computes what waits, in batches
 rebalancing  whether to host other blocks (pure)  moving  when to do it
-donor        life of a donor                     rows        own rows, or the dealt shard
-tuning       one adapter, within the limits      lora        local LoRA SFT, without network
-lora_model   the base with LoRA in it            lora_rows   rows to train on and to hold out
-lora_card    how to use an adapter               status      what the peer shows its owner
-handing_in   push, submit, announce, ask
+donating/    from rows to a verdict              status      what the peer shows its owner
 gradients    the stream GRADIENTS: forward and backward without a session
 memory       freed memory, back to the machine
 """

@@ -14,7 +14,7 @@ COMMANDS = (
     Command(
         "finetune",
         FinetuneConfig,
-        "seshu_swarm.peer.donor:run",
+        "seshu_swarm.peer.donating.donor:run",
         "Train a LoRA adapter and offer it.",
     ),
     Command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from seshu_swarm import log
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import AutoConfig
-from seshu_swarm.peer.donor import Donor
+from seshu_swarm.peer.donating.donor import Donor
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.host import HostingPeer
 from seshu_swarm.peer.lending import lend

@@ -30,9 +30,9 @@ from seshu_swarm.feeding import TextBatches
 from seshu_swarm.mamba.model import SeshuMambaForCausalLM
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.peer.lora import LoraResult, LoraSettings, finetune
-from seshu_swarm.peer.lora_model import check_trained, load_lora_model
-from seshu_swarm.peer.lora_rows import hold_out
+from seshu_swarm.peer.donating.lora import LoraResult, LoraSettings, finetune
+from seshu_swarm.peer.donating.lora_model import check_trained, load_lora_model
+from seshu_swarm.peer.donating.lora_rows import hold_out
 from seshu_swarm.schedule import Budget, Schedule
 from seshu_swarm.training import StepReport, train
 

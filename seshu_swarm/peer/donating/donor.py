@@ -20,11 +20,11 @@ from seshu_swarm.errors import DeadlineError, UsageError
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.donating.handing_in import ask_verdict, hand_in, push
+from seshu_swarm.peer.donating.rows import Dealt, own_rows, running_text, shard_rows
+from seshu_swarm.peer.donating.tuning import Tuned, tune
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.peer.handing_in import ask_verdict, hand_in, push
 from seshu_swarm.peer.lending import lend
-from seshu_swarm.peer.rows import Dealt, own_rows, running_text, shard_rows
-from seshu_swarm.peer.tuning import Tuned, tune
 from seshu_swarm.protocol import Verdict
 from seshu_swarm.records import RunRecord
 from seshu_swarm.references import Reference

@@ -29,8 +29,13 @@ from seshu_swarm.data.windows import num_bytes, windows_of_rows
 from seshu_swarm.errors import TrainingError, UsageError
 from seshu_swarm.evaluate.bits import window_nats
 from seshu_swarm.feeding import RowBatches, TextBatches, interleaved
-from seshu_swarm.peer.lora_model import LoraModel, check_trained, load_lora_model, save_adapter
-from seshu_swarm.peer.lora_rows import hold_out
+from seshu_swarm.peer.donating.lora_model import (
+    LoraModel,
+    check_trained,
+    load_lora_model,
+    save_adapter,
+)
+from seshu_swarm.peer.donating.lora_rows import hold_out
 from seshu_swarm.schedule import Budget, Schedule
 from seshu_swarm.training import Batches, HookFunctions, Hooks, TrainingResult, train
 from seshu_swarm.training_state import StateFile

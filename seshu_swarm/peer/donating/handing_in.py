@@ -9,8 +9,8 @@ from seshu_swarm import packages, records
 from seshu_swarm.errors import DeadlineError, PeerLostError, ResourceError
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.donating.tuning import Tuned
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.peer.tuning import Tuned
 from seshu_swarm.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
 from seshu_swarm.records import AdapterRecord, RunRecord
 from seshu_swarm.references import Reference

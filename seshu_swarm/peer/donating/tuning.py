@@ -13,8 +13,8 @@ from seshu_swarm import log, packages
 from seshu_swarm.errors import MemoryLimitError
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.donating.rows import Dealt
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.peer.rows import Dealt
 from seshu_swarm.progress import Bar
 from seshu_swarm.running import Stop
 
@@ -87,7 +87,7 @@ def _train(
     base: Path, dealt: Dealt, settings: FinetuneConfig, folder: Path, watch: Watch
 ) -> Tuned | None:
     # transformers and peft take seconds to import; hosts never pay for them.
-    from seshu_swarm.peer.lora import LoraSettings, finetune
+    from seshu_swarm.peer.donating.lora import LoraSettings, finetune
     from seshu_swarm.training import StepReport
 
     shown_at = 0.0
