@@ -1,4 +1,5 @@
 """The next checkpoint.
 
-publish  write it whole, with a card that says how it was made
+publish  write it whole
+card     say how it was made
 """
