@@ -11,7 +11,6 @@ from rich.table import Table
 
 from seshu_swarm import checkpoints, log, packages
 from seshu_swarm.adapters.delta import Delta, LowRankDelta
-from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import read_adapter
 from seshu_swarm.adapters.rules import AdapterRules
 from seshu_swarm.coordinator.config import RoundConfig, StatusConfig, VerifyConfig
@@ -106,13 +105,13 @@ def verify(settings: VerifyConfig) -> int:
 
 
 def _delta(folder: RunFolder, recipe: dict[str, Any]) -> Delta:
+    mixture = publish.mixture_of(recipe)
     shape = checkpoints.read_shape(folder.package(recipe["parent"]))
     adapters = {
         digest: read_adapter(
             folder.adapter(digest), shape=shape, rules=AdapterRules(), digest=digest
         )
-        for digest in recipe["adapters"]
+        for digest in mixture.ids
     }
     deltas: dict[str, Delta] = {d: LowRankDelta(adapter) for d, adapter in adapters.items()}
-    shares = tuple(recipe["adapters"].items())
-    return Mixture(shares, recipe["lambda"], recipe["method"]).delta(deltas)
+    return mixture.delta(deltas)

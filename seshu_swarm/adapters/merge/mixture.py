@@ -22,7 +22,11 @@ from seshu_swarm.errors import UsageError
 
 @dataclass(frozen=True)
 class Mixture:
-    """`shares` are (id, share) sorted by id; `settings` go to the method (density, seed)."""
+    """`shares` are (id, share); `settings` go to the method (density, seed), sorted by name.
+
+    Who makes a mixture sorts shares by id. From then on their order is that of the merge and decides
+    on its last bits, also where ids are replaced by digests.
+    """
 
     shares: tuple[tuple[str, float], ...] = ()
     lam: float = 1.0

@@ -1,12 +1,13 @@
 """The next checkpoint: written whole, with a card that says how it was made.
 
-The manifest carries the recipe (parent, adapters by digest, shares, λ, method), so that anyone
-with the parent and the adapters can make it again and get the same digest. The card is for
-people and is no part of the digest.
+The manifest carries the recipe (parent, adapters by digest in the order in which they were merged,
+shares, λ, method and its settings), so that anyone with the parent and the adapters can make it
+again and get the same digest. The card is for people and is no part of the digest.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,20 +19,49 @@ from seshu_swarm.adapters.merge.apply import apply
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.coordinator.blind.judging import FinalWord
 from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.errors import PackageError, shown
 from seshu_swarm.packages import publish_folder
 
 
 def recipe_of(
     mixture: Mixture, ids: Mapping[str, str], *, parent: str, round_number: int
 ) -> dict[str, Any]:
-    """What makes the checkpoint: JSON values only, adapters by digest."""
+    """What makes the checkpoint: JSON values only, adapters as [digest, share] in their order.
+
+    A list, because a manifest sorts the keys of its tables: the order decides which sum is rounded
+    first, and which adapter a random mask falls on.
+    """
     return {
         "parent": parent,
         "round": round_number,
         "method": mixture.method,
+        "settings": dict(mixture.settings),
         "lambda": mixture.lam,
-        "adapters": {ids[random_id]: share for random_id, share in mixture.shares},
+        "adapters": [[ids[random_id], share] for random_id, share in mixture.shares],
     }
+
+
+def mixture_of(recipe: Mapping[str, Any]) -> Mixture:
+    """The mixture of a recipe, its adapters by digest. Raises PackageError for another table."""
+    try:
+        lam, method = _number(recipe["lambda"]), str(recipe["method"])
+        settings = {str(name): _number(value) for name, value in recipe["settings"].items()}
+        shares = tuple((str(digest), _number(share)) for digest, share in recipe["adapters"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PackageError(
+            f"a recipe without a readable mixture: {error!r}"[:300],
+            rule="method, settings, lambda, and adapters as [digest, share]",
+            way_out="check that the checkpoint was made by a round",
+        ) from None
+    return Mixture(shares, lam, method, tuple(sorted(settings.items())))
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{shown(value)} is no finite number")
+    # A seed stays whole.
+    number: float = value
+    return number
 
 
 def write_merged(run: RunFolder, delta: Delta, recipe: dict[str, Any]) -> str:
@@ -71,7 +101,7 @@ def card_of(revision: str, recipe: dict[str, Any], word: FinalWord) -> str:
         f"[{word.comparisons.gains[language].low:+.4f}, {word.comparisons.gains[language].high:+.4f}] |"
         for language in word.before
     ]
-    shares = "\n".join(f"- `{d[:16]}…`: {share:.4f}" for d, share in recipe["adapters"].items())
+    shares = "\n".join(f"- `{d[:16]}…`: {share:.4f}" for d, share in recipe["adapters"])
     return "\n".join(
         [
             "---",
