@@ -30,4 +30,4 @@ is read and merged in `adapters/`; packages travel by `stores/`. Roles: `client`
 
 __version__ = "0.1.0"
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2

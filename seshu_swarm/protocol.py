@@ -42,6 +42,7 @@ class Refusal(StrEnum):
     NOT_OWNER = "the record is not yours"
     STALE_BASE = "the adapter was trained on another revision"
     ROUND_CLOSED = "this round takes no more adapters"
+    NOT_FOR_MERGING = "the adapter is offered for a task, not for merging"
     INTERNAL = "I failed; my log says why"
 
 

@@ -29,6 +29,7 @@ DAY_SECONDS = 86_400.0
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+TaskName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,39})?$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 ShortText = Annotated[str, StringConstraints(max_length=300)]
 BlockIndex = Annotated[int, Field(ge=0, le=1_000)]
@@ -107,7 +108,10 @@ class SpanRecord(Record):
 
 
 class AdapterRecord(Record):
-    """A donor offers an adapter; the reference pins its bytes."""
+    """A donor offers an adapter; the reference pins its bytes.
+
+    For `merge` into the next checkpoint, or for a `task` beside it: such a one is never merged.
+    """
 
     type: Literal["adapter"] = "adapter"
     reference: Annotated[str, StringConstraints(max_length=500)]
@@ -118,6 +122,14 @@ class AdapterRecord(Record):
     num_rows: Count
     licence: ShortText
     round_index: Count
+    purpose: Literal["merge", "task"] = "merge"
+    task: TaskName = ""
+
+    @model_validator(mode="after")
+    def _names_its_task(self) -> Self:
+        if bool(self.task) != (self.purpose == "task"):
+            raise ValueError(f"purpose {self.purpose} with task {self.task!r}")
+        return self
 
     @property
     def key(self) -> str:

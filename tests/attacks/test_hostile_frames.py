@@ -12,7 +12,7 @@ import msgpack
 import psutil
 import pytest
 
-from seshu_swarm import frames
+from seshu_swarm import WIRE_VERSION, frames
 from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, PeerLostError, RefusalError
@@ -60,7 +60,7 @@ def frame(kind: int, body: Any) -> bytes:
 
 
 def hello(**fields: Any) -> bytes:
-    return frame(1, {"wire_version": 1, "run_id": RUN_ID} | fields)
+    return frame(1, {"wire_version": WIRE_VERSION, "run_id": RUN_ID} | fields)
 
 
 MALFORMED = {

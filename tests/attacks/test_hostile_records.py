@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from seshu_swarm import records
+from seshu_swarm import WIRE_VERSION, records
 from seshu_swarm.dht import Swarm
 from seshu_swarm.records import ProviderRecord, SpanRecord
 from seshu_swarm.uids import provider_key, run_key, span_key
@@ -87,7 +87,7 @@ LIES: dict[str, Callable[[Swarms], Lie]] = {
     ),
     "a type that belongs elsewhere": lambda s: lie(s, span_record(0, 1), key=provider_record().key),
     "another wire version": lambda s: lie(
-        s, provider_record(), payload=packed(provider_record(), wire_version=2)
+        s, provider_record(), payload=packed(provider_record(), wire_version=WIRE_VERSION + 1)
     ),
     "an extra field": lambda s: lie(s, provider_record(), payload=packed(provider_record(), x=1)),
     "an empty span": lambda s: lie(s, span_record(1, 2), payload=packed(span_record(1, 2), end=1)),

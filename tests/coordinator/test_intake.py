@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seshu_swarm import records
+from seshu_swarm import WIRE_VERSION, records
 from seshu_swarm.coordinator.rounds import gather, intake, report
 from seshu_swarm.coordinator.rounds.intake import MAX_ADAPTERS_PER_PEER, Intake, RateLimit
 from seshu_swarm.coordinator.rounds.states import ENDED, RoundState
@@ -114,6 +114,12 @@ def test_nobody_hands_in_anothers_adapter(desk: Desk) -> None:
     assert refused(desk, adapter(), owner="thief") == "NOT_OWNER"
 
 
+def test_an_adapter_for_a_task_is_never_merged(desk: Desk) -> None:
+    desk.begin()
+    assert refused(desk, adapter(purpose="task", task="summaries")) == "NOT_FOR_MERGING"
+    assert not desk.ledger.adapters(1)
+
+
 def test_no_round_or_a_closed_one_takes_nothing(desk: Desk) -> None:
     assert refused(desk, adapter()) == "ROUND_CLOSED"
     number = desk.begin().number
@@ -158,7 +164,7 @@ def test_another_record_is_no_adapter(desk: Desk) -> None:
     assert refused(desk, provider_record()) == "MALFORMED"
     with pytest.raises(ProtocolError):
         desk.intake.take("donor", b"garbage" * 10)
-    foreign = records.to_bytes(adapter()).replace(b"wire_version\x01", b"wire_version\x02")
+    foreign = records.to_bytes(adapter().model_copy(update={"wire_version": WIRE_VERSION + 1}))
     with pytest.raises(WireVersionError):
         desk.intake.take("donor", foreign)
 
@@ -237,12 +243,14 @@ def test_an_adapter_announced_in_the_dht_is_taken_for_its_owner(
     swarm, desk = coordinator
     announced = adapter("12" * 32)
     stale = adapter("34" * 32, base_revision=OTHER)
-    for record in (announced, stale):
+    for_a_task = adapter("56" * 32, purpose="task", task="summaries")
+    for record in (announced, stale, for_a_task):
         assert loopback.run(donor.announce(record))
     loopback.run(gather.look_up(swarm, desk.intake))
     noted = desk.ledger.adapter(announced.digest)
     assert noted is not None and noted.owner == donor.peer_id
     assert desk.ledger.adapter(stale.digest) is None
+    assert desk.ledger.adapter(for_a_task.digest) is None
 
 
 def test_who_asks_too_often_is_told_so(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from seshu_swarm import frames
+from seshu_swarm import WIRE_VERSION, frames
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import (
@@ -217,10 +217,10 @@ def test_another_wire_version_is_refused_with_the_line_that_helps(
     loopback: Loopback, server: Swarm, attacker: Attacker
 ) -> None:
     with pytest.raises(RefusalError) as caught:
-        loopback.run(say(attacker, server, greeting(wire_version=2, codec="new")))
+        loopback.run(say(attacker, server, greeting(wire_version=WIRE_VERSION + 1, codec="new")))
     assert caught.value.name == "WIRE_VERSION_MISMATCH"
     assert "pip install --upgrade seshu-swarm" in str(caught.value)
-    assert "speaks wire version 2" in str(caught.value)
+    assert f"speaks wire version {WIRE_VERSION + 1}" in str(caught.value)
 
 
 def test_an_unknown_refusal_is_not_believed(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hivemind.dht.routing import DHTID
 
+from seshu_swarm import WIRE_VERSION
 from seshu_swarm.dht import Listen, Swarm
 from seshu_swarm.errors import (
     ClockError,
@@ -180,7 +181,7 @@ def test_records_of_another_wire_version_are_the_reason_given(
     newer = loopback.attacker("newer")
     me = newer.me
     record = run_record(me, run_id="newer-run")
-    payload = record.model_copy(update={"wire_version": 2})
+    payload = record.model_copy(update={"wire_version": WIRE_VERSION + 1})
     expires = soon()
     newer.keep(
         run_key("newer-run"), signed_value(me, payload, expires=expires), expires, me.peer_id

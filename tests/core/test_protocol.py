@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm import protocol
+from seshu_swarm import WIRE_VERSION, protocol
 from seshu_swarm.channel import refusal
 from seshu_swarm.errors import ProtocolError, WireVersionError
 from seshu_swarm.protocol import (
@@ -90,7 +90,10 @@ def test_what_breaks_the_protocol_is_said(kind: type[Message], body: Any, said: 
         parse(kind, body)
 
 
-@pytest.mark.parametrize("body", [None, [], {}, {"wire_version": 2, "run_id": "run", "new": 1}])
+NEWER = {"wire_version": WIRE_VERSION + 1, "run_id": "run", "new": 1}
+
+
+@pytest.mark.parametrize("body", [None, [], {}, NEWER])
 def test_a_greeting_of_another_version_is_named_whatever_else_it_holds(body: Any) -> None:
     with pytest.raises(WireVersionError, match="WIRE_VERSION_MISMATCH"):
         parse(Hello, body)

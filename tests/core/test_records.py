@@ -57,6 +57,7 @@ ADAPTER = AdapterRecord(
     licence="CC0-1.0",
     round_index=1,
 )
+TASK = ADAPTER.model_copy(update={"purpose": "task", "task": "summaries"})
 CHECKPOINT = CheckpointRecord(
     run_id="run", revision=DIGEST, parent=OTHER, round_index=1, size_bytes=9, reference="x"
 )
@@ -71,7 +72,7 @@ ROUND = RoundRecord(
     reason="nothing helped",
 )
 PROVIDER = ProviderRecord(run_id="run", digest=DIGEST)
-ALL: list[Record] = [RUN, SPAN, ADAPTER, CHECKPOINT, ROUND, PROVIDER]
+ALL: list[Record] = [RUN, SPAN, ADAPTER, TASK, CHECKPOINT, ROUND, PROVIDER]
 
 
 @pytest.mark.parametrize("record", ALL, ids=lambda record: record.type)
@@ -87,12 +88,13 @@ def test_each_record_belongs_under_one_key_for_a_time() -> None:
         uids.run_key("run"),
         uids.span_key("run", 1),
         uids.adapter_key("run", DIGEST),
+        uids.adapter_key("run", DIGEST),
         uids.checkpoint_key("run", DIGEST),
         uids.round_key("run", 1),
         uids.provider_key("run", DIGEST),
     ]
     # Leases are three times the announcing period; what outlives its owner lives a day.
-    assert [record.ttl_seconds for record in ALL] == [86400, 30, 86400, 86400, 86400, 30]
+    assert [record.ttl_seconds for record in ALL] == [86400, 30, 86400, 86400, 86400, 86400, 30]
     assert records.LEASE_SECONDS == 3 * records.ANNOUNCE_SECONDS
 
 
@@ -125,6 +127,10 @@ def changed(record: Record, **fields: Any) -> bytes:
         (ADAPTER, {"rank": 0}, "rank"),
         (ADAPTER, {"num_rows": 1 << 54}, "num_rows"),
         (ADAPTER, {"reference": "x" * 501}, "reference"),
+        (ADAPTER, {"purpose": "sell"}, "purpose"),
+        (ADAPTER, {"purpose": "task"}, "purpose task with task ''"),
+        (ADAPTER, {"task": "summaries"}, "purpose merge with task"),
+        (TASK, {"task": "My Task!"}, "task"),
         (ROUND, {"state": "won"}, "state"),
         (PROVIDER, {"extra": 1}, "extra"),
         (PROVIDER, {"type": "miner"}, "miner"),
@@ -138,14 +144,16 @@ def test_a_field_out_of_its_rule_refuses_the_record_whole(
         records.from_bytes(changed(record, **fields))
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
+@pytest.mark.parametrize(
+    "version", [0, 1, WIRE_VERSION + 1, None, str(WIRE_VERSION), [WIRE_VERSION]]
+)
 def test_another_wire_version_is_named_with_the_way_out(version: object) -> None:
     with pytest.raises(WireVersionError, match=r"WIRE_VERSION_MISMATCH.*pip install --upgrade"):
         records.from_bytes(changed(PROVIDER, wire_version=version))
 
 
-@pytest.mark.parametrize("version", [True, 1.0])
-def test_a_version_that_merely_equals_one_is_malformed(version: object) -> None:
+@pytest.mark.parametrize("version", [float(WIRE_VERSION)])
+def test_a_version_that_merely_equals_ours_is_malformed(version: object) -> None:
     with pytest.raises(ProtocolError, match="wire_version"):
         records.from_bytes(changed(PROVIDER, wire_version=version))
 
@@ -158,7 +166,7 @@ def test_records_are_small() -> None:
         records.to_bytes(wordy)
 
 
-NESTED = {"wire_version": 1, "type": "run"}
+NESTED = {"wire_version": WIRE_VERSION, "type": "run"}
 
 
 @pytest.mark.parametrize("depth", [100, 500, 1_000, 1_020, 1_500])

@@ -15,7 +15,7 @@ from hivemind.dht.validation import DHTRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm import identity, records, signing
+from seshu_swarm import WIRE_VERSION, identity, records, signing
 from seshu_swarm.identity import Identity
 from seshu_swarm.records import ProviderRecord, Record, RunRecord
 from seshu_swarm.signing import SignedRecordValidator
@@ -158,7 +158,7 @@ def signed_payload(me: Identity, payload: Any, key: str) -> DHTRecord:
     return dataclasses.replace(unsigned, value=SignedRecordValidator(me).sign_value(unsigned))
 
 
-NESTED = b"\x82\xacwire_version\x01\xa4type"
+NESTED = b"\x82\xacwire_version" + bytes([WIRE_VERSION]) + b"\xa4type"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_signature_makes_no_record_of_garbage(me: Identity, payload: Any) -> N
 
 
 def test_records_of_another_wire_version_are_counted(me: Identity, other: Identity) -> None:
-    foreign = msgpack.packb({**PROVIDER.model_dump(), "wire_version": 2})
+    foreign = msgpack.packb({**PROVIDER.model_dump(), "wire_version": WIRE_VERSION + 1})
     validator = SignedRecordValidator(other)
     assert not validator.validate(signed_payload(me, foreign, PROVIDER.key))
     assert validator.foreign_versions == 1

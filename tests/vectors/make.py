@@ -1,4 +1,4 @@
-"""Writes `messages.json`: one frame of every message of the session streams."""
+"""Writes `messages.json`: one frame of every message of the session streams, and of an adapter."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from seshu_swarm import frames, wire
+from seshu_swarm import frames, records, wire
 from seshu_swarm.frames import FrameKind
-from seshu_swarm.protocol import Chunk, Hello, Message
+from seshu_swarm.protocol import Chunk, Hello, IntakeRequest, Message, SubmitAdapter
+from seshu_swarm.records import AdapterRecord
 from seshu_swarm.session_messages import (
     AskSnapshot,
     EdgeAt,
@@ -76,7 +77,22 @@ def messages() -> list[Message]:
         Pong(position=8, received=9, is_computing=True),
         SnapshotChunk(position=128, offset=0, total=5, data=b"state"),
         Notice(name="DRAINING"),
+        IntakeRequest(request=SubmitAdapter(record=records.to_bytes(adapter_record()))),
     ]
+
+
+def adapter_record() -> AdapterRecord:
+    return AdapterRecord(
+        run_id="vectors",
+        reference=f"swarm://sha256/{'ab' * 32}",
+        digest="ab" * 32,
+        base_revision="cd" * 32,
+        rank=16,
+        language="hi",
+        num_rows=900,
+        licence="CC-BY-4.0",
+        round_index=1,
+    )
 
 
 def vectors() -> list[dict[str, str]]:

@@ -27,8 +27,13 @@ logger = logging.getLogger(__name__)
 
 
 async def look_up(swarm: Swarm, intake: Intake) -> None:
-    """Note adapters that were announced in the DHT while their donors could not reach us."""
+    """Note adapters that were announced in the DHT while their donors could not reach us.
+
+    Adapters for a task stay where they are announced.
+    """
     for found in await swarm.lookup(adapter_keys(swarm.run_id), AdapterRecord):
+        if found.record.purpose != "merge":
+            continue
         try:
             intake.take(found.owner, records.to_bytes(found.record))
         except PeerError as error:

@@ -76,6 +76,8 @@ class Intake:
             raise refusal(Refusal.MALFORMED, f"a record of type {record.type}, not an adapter")
         if record.run_id != self._ledger.fact("run_id"):
             raise refusal(Refusal.RUN_UNKNOWN, f"the record is of run {record.run_id}")
+        if record.purpose != "merge":
+            raise refusal(Refusal.NOT_FOR_MERGING, f"it is announced for task {record.task!r}")
         if found := self._ledger.adapter(record.digest):
             if found.owner != owner:
                 raise refusal(Refusal.NOT_OWNER, "another peer handed this adapter in")
