@@ -11,8 +11,9 @@ from pathlib import Path
 
 from seshu_swarm import checkpoints, identity, log
 from seshu_swarm.coordinator.config import OpenConfig
-from seshu_swarm.coordinator.state.hold_outs import NAMES, write_hold_outs
+from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.lineage import Kind, Lineage
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.catalogue import write_catalogue
 from seshu_swarm.data.folder import read_folder
@@ -38,16 +39,19 @@ def run(settings: OpenConfig) -> int:
     # The run id is written last: a folder without it was never opened.
     me = identity.load_or_create(folder.path)
     ledger = Ledger(folder.ledger)
-    write_hold_outs(folder, ledger, {name: getattr(splits, name) for name in NAMES})
+    hold_outs = HoldOuts(folder, ledger.database)
+    for role in Role:
+        hold_outs.add(role, getattr(splits, role))
     catalogue = _write_catalogue(folder, splits, settings.rows_per_shard)
     _write_pretraining(folder, splits)
     ledger.set_fact("catalogue", catalogue)
     ledger.set_fact("languages", list(settings.languages))
     ledger.set_fact("licence", settings.licence)
     ledger.set_fact("fingerprint", me.fingerprint)
-    ledger.set_fact("revision", _adopt(folder, Path(settings.base)) if settings.base else None)
+    if settings.base:
+        _adopt(folder, ledger, Path(settings.base))
     ledger.set_fact("run_id", settings.run_id)
-    _say(settings, splits, ledger)
+    _say(settings, splits, hold_outs)
     return 0
 
 
@@ -89,7 +93,7 @@ def _write_pretraining(folder: RunFolder, splits: Splits) -> None:
         write_whole(folder.pretraining / f"{language}.jsonl", lines.encode("utf-8"))
 
 
-def _adopt(folder: RunFolder, base: Path) -> str:
+def _adopt(folder: RunFolder, ledger: Ledger, base: Path) -> None:
     """Take a Mamba checkpoint in, in our shards. Raises PackageError."""
     fresh = folder.packages / "adopting"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -101,15 +105,15 @@ def _adopt(folder: RunFolder, base: Path) -> str:
         card=f"# Base of a Seshu run\n\nTaken in from `{base.name}`.\n",
     )
     publish_folder(fresh, folder.package(digest))
-    return digest
+    Lineage(ledger.database).add(digest, parent=None, kind=Kind.BASE)
 
 
-def _say(settings: OpenConfig, splits: Splits, ledger: Ledger) -> None:
+def _say(settings: OpenConfig, splits: Splits, hold_outs: HoldOuts) -> None:
     counts = {
         language: {
             "documents": len(splits.pretrain.get(language, ())),
             "rows": len(splits.shards.get(language, ())),
-            **{f"{name}_rows": len(getattr(splits, name).rows[language]) for name in NAMES},
+            **{f"{role}_rows": len(getattr(splits, role).rows[language]) for role in Role},
         }
         for language in settings.languages
     }
@@ -119,6 +123,6 @@ def _say(settings: OpenConfig, splits: Splits, ledger: Ledger) -> None:
         + ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in c.items())
         for language, c in counts.items()
     ]
-    facts = {f"commitment_{name}": ledger.fact(f"commitment-{name}") for name in NAMES}
+    facts = {f"commitment_{found.name}": found.commitment for found in hold_outs.all()}
     lines += [f"  {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
     log.event("opened", "\n".join(lines), languages=counts, **facts)

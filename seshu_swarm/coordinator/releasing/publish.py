@@ -2,7 +2,7 @@
 
 The manifest carries the recipe (parent, adapters by digest in the order in which they were merged,
 shares, λ, method and its settings), so that anyone with the parent and the adapters can make it
-again and get the same digest. The card is for people and is no part of the digest.
+again and get the same digest.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import checkpoints, packages
+from seshu_swarm import checkpoints
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.adapters.merge.apply import apply
 from seshu_swarm.adapters.merge.mixture import Mixture
-from seshu_swarm.coordinator.blind.judging import FinalWord
+from seshu_swarm.coordinator.releasing import card
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import PackageError, shown
 from seshu_swarm.packages import publish_folder
@@ -88,42 +88,4 @@ def discard(run: RunFolder, revision: str) -> None:
     shutil.rmtree(run.package(revision), ignore_errors=True)
 
 
-def write_card(run: RunFolder, revision: str, recipe: dict[str, Any], word: FinalWord) -> None:
-    """The model card, once the final numbers are known."""
-    path = run.package(revision) / checkpoints.CARD
-    packages.write_whole(path, card_of(revision, recipe, word).encode())
-
-
-def card_of(revision: str, recipe: dict[str, Any], word: FinalWord) -> str:
-    rows = [
-        f"| {language} | {word.before[language]:.4f} | {word.after[language]:.4f} | "
-        f"{word.after[language] - word.before[language]:+.4f} "
-        f"[{word.comparisons.gains[language].low:+.4f}, {word.comparisons.gains[language].high:+.4f}] |"
-        for language in word.before
-    ]
-    shares = "\n".join(f"- `{d[:16]}…`: {share:.4f}" for d, share in recipe["adapters"])
-    return "\n".join(
-        [
-            "---",
-            "library_name: transformers",
-            "tags: [mamba, byte-level, federated]",
-            "---",
-            f"# Seshu, round {recipe['round']}",
-            "",
-            f"Revision `{revision}`, made from parent `{recipe['parent']}` by a round of a Seshu swarm.",
-            "An experiment by volunteers: expect errors, and do not rely on what it says.",
-            "",
-            f"Merged by {recipe['method']} with λ = {recipe['lambda']:g}:",
-            "",
-            shares,
-            "",
-            "Bits per byte of answers that no donor saw (final split, read once):",
-            "",
-            "| language | before | after | change [95 % interval] |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            "Nothing here proves the absence of a backdoor.",
-            "",
-        ]
-    )
+write_card = card.write_card

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 from seshu_swarm import checkpoints, log
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import Adapter
-from seshu_swarm.coordinator.blind.judging import FinalWord, Judge
+from seshu_swarm.coordinator.blind.held_out import read_held_out
+from seshu_swarm.coordinator.blind.judging import FinalWord, Judge, Splits
 from seshu_swarm.coordinator.blind.search import SelectionRule
 from seshu_swarm.coordinator.blind.selecting import Selection
 from seshu_swarm.coordinator.config import RunConfig
@@ -23,7 +24,7 @@ from seshu_swarm.coordinator.releasing import publish
 from seshu_swarm.coordinator.rounds import gather, report
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.states import ENDED, RoundState, Window
-from seshu_swarm.coordinator.state.hold_outs import read_splits
+from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.dht import Swarm
@@ -170,7 +171,9 @@ class RoundHolder:
     def _judge(self, current: Round, candidates: dict[str, Adapter]) -> Judge:
         self._enter(current, RoundState.SELECTING)
         base = self._folder.package(current.parent)
-        return Judge(base, read_splits(self._folder), candidates, seed=current.seed)
+        sets = HoldOuts(self._folder, self._ledger.database)
+        splits = Splits(*(read_held_out(sets.path(sets.in_use(role).name)) for role in Role))
+        return Judge(base, splits, candidates, seed=current.seed)
 
     def _select(self, current: Round, judge: Judge, languages: dict[str, str]) -> Selection:
         with Bar("scoring blind") as bar:

@@ -1,6 +1,10 @@
 """What lies in the run's folder.
 
 run_folder  where everything lies, and the lock that keeps a second coordinator out
-ledger      what happened, in SQLite
-hold_outs   the held-out sets and their commitments
+database    the SQLite file and its tables
+ledger      facts of the run, its rounds, every adapter with its verdict
+decisions   what each phase of a round decided
+readings    how often each held-out set was read
+lineage     the line of published revisions
+hold_outs   the held-out sets: commitments, which one is in use, which are retired
 """

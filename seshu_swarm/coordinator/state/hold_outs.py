@@ -1,62 +1,108 @@
-"""The run's held-out sets: written when the run is opened, read by the judge, shown to nobody.
+"""The run's held-out sets: committed to before a round opens, retired when read too often.
 
-Only their commitments (SHA-256 with a salt) leave the coordinator before they are retired.
+Of each role (tuning, gate, final) one set is in use; others wait in reserve. Only commitments
+(SHA-256 with a salt) leave the coordinator before a set is retired. Knows no windows and no scores.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
-from seshu_swarm.coordinator.blind.judging import Splits
-from seshu_swarm.coordinator.blind.scoring import HeldOut
-from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.database import Database
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.data.holdout import Holdout, commitment, read_holdout, write_holdout
-from seshu_swarm.data.text import Document
-from seshu_swarm.data.tokeniser import ByteTokeniser
-from seshu_swarm.data.windows import Window, windows_of_documents, windows_of_rows
+from seshu_swarm.data.holdout import Holdout, commitment, write_holdout
+from seshu_swarm.errors import RoundError
 
-NAMES = ("tuning", "gate", "final")
-MAX_WINDOW_BYTES = 512
-MAX_CONTEXT_TOKENS = 128
-MAX_WINDOWS_PER_DOCUMENT = 3  # long documents must not outweigh, nor outlast, the others
+SALT_BYTES = 32
 
 
-def write_hold_outs(folder: RunFolder, ledger: Ledger, sets: dict[str, Holdout]) -> None:
-    """Keep the sets, and note their salts and commitments in the ledger."""
-    folder.hold_outs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in NAMES:
-        salt = secrets.token_bytes(32)
-        ledger.set_fact(f"salt-{name}", salt.hex())
-        ledger.set_fact(f"commitment-{name}", commitment(sets[name], salt))
-        write_holdout(folder.hold_outs / f"{name}.jsonl", sets[name])
+class Role(StrEnum):
+    """What a set is for: choosing, deciding once a round, reporting once a release."""
+
+    TUNING = "tuning"
+    GATE = "gate"
+    FINAL = "final"
 
 
-def read_splits(folder: RunFolder) -> Splits:
-    """The three sets as windows to score."""
-    tuning, gate, final = (_held_out(folder, name) for name in NAMES)
-    return Splits(tuning, gate, final)
+class SetState(StrEnum):
+    IN_USE = "in use"
+    RESERVE = "reserve"
+    RETIRED = "retired"
 
 
-def _held_out(folder: RunFolder, name: str) -> HeldOut:
-    found = read_holdout(folder.hold_outs / f"{name}.jsonl")
-    tokeniser = ByteTokeniser()
-    rows: dict[str, list[Window]] = {
-        language: windows_of_rows(
-            tokeniser, items, max_bytes=MAX_WINDOW_BYTES, max_context_tokens=MAX_CONTEXT_TOKENS
+@dataclass(frozen=True)
+class HeldOutSet:
+    """One set; `salt` is secret until the set is retired and revealed."""
+
+    name: str
+    role: Role
+    salt: str
+    commitment: str
+    state: SetState
+    retired_at: float | None
+
+
+class HoldOuts:
+    """The held-out sets of one run folder."""
+
+    def __init__(self, folder: RunFolder, database: Database) -> None:
+        self._folder, self._database = folder, database
+
+    def add(self, role: Role, holdout: Holdout) -> HeldOutSet:
+        """Keep a set and commit to it: in use where its role has none yet, else in reserve."""
+        of_role = [found for found in self.all() if found.role is role]
+        name = f"{role}-{len(of_role) + 1}"
+        is_first = not any(found.state is SetState.IN_USE for found in of_role)
+        salt = secrets.token_bytes(SALT_BYTES)
+        self._folder.hold_outs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_holdout(self.path(name), holdout)
+        state = SetState.IN_USE if is_first else SetState.RESERVE
+        row = (name, role, salt.hex(), commitment(holdout, salt), state, None)
+        with self._database.open() as connection:
+            connection.execute("INSERT INTO hold_outs VALUES (?, ?, ?, ?, ?, ?)", row)
+        return _set_of(row)
+
+    def path(self, name: str) -> Path:
+        return self._folder.hold_outs / f"{name}.jsonl"
+
+    def all(self) -> list[HeldOutSet]:
+        with self._database.open() as connection:
+            rows = connection.execute("SELECT * FROM hold_outs ORDER BY rowid").fetchall()
+        return [_set_of(row) for row in rows]
+
+    def in_use(self, role: Role) -> HeldOutSet:
+        """Raises RoundError where every set of the role is retired."""
+        for found in self.all():
+            if found.role is role and found.state is SetState.IN_USE:
+                return found
+        raise RoundError(
+            f"every {role} set of the run is retired",
+            rule="a set that was read too often can no longer be believed",
+            way_out="draw a new one: python -m seshu_swarm.coordinator reveal --draw FOLDER",
         )
-        for language, items in found.rows.items()
-    }
-    text = {language: _of_documents(items) for language, items in found.documents.items()}
-    return HeldOut(rows, text)
+
+    def retire(self, name: str) -> HeldOutSet | None:
+        """Never read it again; the next set in reserve takes its place, if there is one."""
+        found = next(one for one in self.all() if one.name == name)
+        reserve = [s for s in self.all() if s.role is found.role and s.state is SetState.RESERVE]
+        with self._database.open() as connection:
+            connection.execute(
+                "UPDATE hold_outs SET state = ?, retired_at = ? WHERE name = ?",
+                (SetState.RETIRED, time.time(), name),
+            )
+            for successor in reserve[:1]:
+                connection.execute(
+                    "UPDATE hold_outs SET state = ? WHERE name = ?",
+                    (SetState.IN_USE, successor.name),
+                )
+        return reserve[0] if reserve else None
 
 
-def _of_documents(documents: Sequence[Document]) -> list[Window]:
-    return [
-        window
-        for document in documents
-        for window in windows_of_documents(
-            ByteTokeniser(), [document], MAX_WINDOW_BYTES, max_context_tokens=MAX_CONTEXT_TOKENS
-        )[:MAX_WINDOWS_PER_DOCUMENT]
-    ]
+def _set_of(row: tuple[Any, ...]) -> HeldOutSet:
+    name, role, salt, committed, state, retired_at = row
+    return HeldOutSet(name, Role(role), salt, committed, SetState(state), retired_at)

@@ -1,35 +1,19 @@
 """What happened, in SQLite (WAL): the run, its rounds, and every adapter with its verdict.
 
-Written before it is acted upon. One connection per thread; a write is one transaction.
+Written before it is acted upon. A write is one transaction.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seshu_swarm.coordinator.rounds.states import RoundState, advance
-from seshu_swarm.errors import UsageError, from_os_error
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS rounds (
-    number INTEGER PRIMARY KEY, state TEXT NOT NULL, parent TEXT NOT NULL, seed INTEGER NOT NULL,
-    opened_at REAL NOT NULL, closes_at REAL NOT NULL, revision TEXT, reason TEXT NOT NULL DEFAULT ''
-);
-CREATE TABLE IF NOT EXISTS adapters (
-    digest TEXT NOT NULL, round INTEGER NOT NULL, owner TEXT NOT NULL, record BLOB NOT NULL,
-    arrived_at REAL NOT NULL, state TEXT NOT NULL DEFAULT 'pending', reason TEXT NOT NULL DEFAULT '',
-    gain TEXT NOT NULL DEFAULT '', next_step TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (digest, round)
-);
-"""
+from seshu_swarm.coordinator.state.database import Database
+from seshu_swarm.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -60,29 +44,11 @@ class Submission:
 
 
 class Ledger:
-    """The ledger of one run folder."""
+    """The ledger of one run folder; `database` is for what lies beside it in the same file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        with self._open() as connection:
-            connection.executescript(_TABLES)
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = sqlite3.connect(self._path, timeout=10.0)
-        except sqlite3.OperationalError as error:
-            raise UsageError(f"cannot open the ledger {self._path}: {error}") from None
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            with connection:
-                yield connection
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise from_os_error(OSError(28, str(error)), str(self._path)) from error
-            raise
-        finally:
-            connection.close()
+        self.database = Database(path)
+        self._open = self.database.open
 
     def set_fact(self, name: str, value: Any) -> None:
         with self._open() as connection:
