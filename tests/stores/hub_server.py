@@ -1,8 +1,9 @@
 """A small Hugging Face Hub on 127.0.0.1: the part of its HTTP API that pushing and fetching use.
 
-Repositories of models with one branch, regular files in commits, large files by LFS behind a
-redirect to another origin (as to the Hub's CDN), tokens, paginated trees, ranges. Written from
-the calls that huggingface_hub makes, without its code. `Faults` says what goes wrong on purpose.
+Repositories with one branch, of models and of data sets, regular files in commits, large files by
+LFS behind a redirect to another origin (as to the Hub's CDN), tokens, paginated trees, ranges.
+Written from the calls that huggingface_hub makes, without its code. `Faults` says what goes wrong
+on purpose.
 """
 
 from __future__ import annotations
@@ -258,15 +259,19 @@ class _Handler(BaseHTTPRequestHandler):
             sha = repository.head if revision == "main" else revision
             self._json({"id": name, "sha": sha, "siblings": [{"rfilename": p} for p in tree]})
 
-    def list_tree(self, name: str, revision: str) -> None:
+    def list_tree(self, name: str, revision: str, folder: str | None = None) -> None:
+        """The files of a folder and of those below it; folders themselves are not listed."""
         tree = self._tree(name, revision)
         if tree is None:
             return
+        prefix = f"{folder}/" if folder else ""
+        paths = sorted(path for path in tree if path.startswith(prefix))
         first = int(self.query.get("cursor", ["0"])[0])
         last = first + PAGE_ENTRIES
-        page = [tree[path].entry(path) for path in sorted(tree)[first:last]]
-        more = f"{self.hub.url}/api/models/{name}/tree/{revision}?recursive=true&cursor={last}"
-        self._json(page, link=more if last < len(tree) else "")
+        page = [tree[path].entry(path) for path in paths[first:last]]
+        here = urlsplit(self.path).path
+        more = f"{self.hub.url}{here}?recursive=true&cursor={last}"
+        self._json(page, link=more if last < len(paths) else "")
 
     def _tree(self, name: str, revision: str) -> dict[str, Blob] | None:
         repository = self.hub.repositories.get(name)
@@ -283,7 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
         blob = tree.get(path)
         if blob is None:
             return self._json({"error": "Entry not found"}, status=404, code="EntryNotFound")
-        headers = {"X-Repo-Commit": revision, "X-Linked-Etag": f'"{blob.etag}"'}
+        commit = self.hub.repositories[name].head if revision == "main" else revision
+        headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{blob.etag}"'}
         headers |= {"X-Linked-Size": str(blob.size_bytes), "ETag": f'"{blob.etag}"'}
         if not blob.is_lfs:
             return self._file(path, (self.hub.folder / blob.digest).read_bytes(), headers)
@@ -328,6 +334,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
 
+_KIND = "(?:models|datasets)"
 _NAME = r"([\w.-]+/[\w.-]+)"
 _ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
     (("POST",), r"/api/repos/create", _Handler.create),
@@ -337,9 +344,9 @@ _ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
     (("POST",), rf"/{_NAME}\.git/info/lfs/objects/verify", _Handler.verify),
     (("PUT",), r"/lfs/([0-9a-f]{64})", _Handler.upload),
     (("POST",), rf"/api/models/{_NAME}/commit/(\w+)", _Handler.commit),
-    (("GET",), rf"/api/models/{_NAME}", _Handler.info),
-    (("GET",), rf"/api/models/{_NAME}/revision/(\w+)", _Handler.info),
-    (("GET",), rf"/api/models/{_NAME}/tree/(\w+)", _Handler.list_tree),
-    (("GET", "HEAD"), rf"/{_NAME}/resolve/(\w+)/(.+)", _Handler.resolve),
+    (("GET",), rf"/api/{_KIND}/{_NAME}", _Handler.info),
+    (("GET",), rf"/api/{_KIND}/{_NAME}/revision/(\w+)", _Handler.info),
+    (("GET",), rf"/api/{_KIND}/{_NAME}/tree/(\w+)(?:/(.+))?", _Handler.list_tree),
+    (("GET", "HEAD"), rf"/(?:datasets/)?{_NAME}/resolve/(\w+)/(.+)", _Handler.resolve),
     (("GET", "HEAD"), r"/cdn/([0-9a-f]{64})/(.+)", _Handler.content),
 ]
