@@ -3,6 +3,9 @@
 states   the states of a round (pure)
 intake   donors hand in and ask for verdicts
 gather   fetch, read strictly, strip the names
+screening  free riders, copies, one share for each identity (pure)
+earlier    sketches of what was merged before
+admitting  from adapters that were read to those that take part
 holding  the loop that holds a round
 report   verdicts in the ledger, and a report of the round
 """

@@ -8,59 +8,74 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from seshu_swarm import checkpoints
 from seshu_swarm.adapters.reader import read_adapter
-from seshu_swarm.adapters.rules import AdapterRules
-from seshu_swarm.adapters.sketch import Sketch, sketch_of
+from seshu_swarm.adapters.rules import TARGETS, AdapterRules, module_name
+from seshu_swarm.adapters.sketch import Sketch, sketch_of, sketch_of_delta
 from seshu_swarm.coordinator.rounds.states import RoundState
-from seshu_swarm.coordinator.state.ledger import Ledger, Round
+from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import SeshuError
 
 logger = logging.getLogger(__name__)
 
-ROUNDS_AS_WHOLES = 3  # an older round's whole ΔW has been trained over since
+ROUNDS_AS_WHOLES = 3  # what an older round did is no shortcut on today's base
 
 
-def earlier_sketches(ledger: Ledger, folder: RunFolder, before: int) -> dict[str, Sketch]:
-    """What it is, in words for donors → its sketch, from all rounds before number `before`."""
-    rounds = [r for r in ledger.rounds() if r.number < before and _has_published(r)]
-    found: dict[str, Sketch | None] = {
-        f"round {r.number}": kept(ledger, f"round-{r.number}", lambda r=r: _merged(folder, r))
-        for r in rounds[-ROUNDS_AS_WHOLES:]
-    }
-    for r in rounds:
+def earlier_sketches(ledger: Ledger, folder: RunFolder, *, before: int) -> dict[str, Sketch]:
+    """What it is, in words for donors → its sketch, from the rounds before number `before`."""
+    published = [
+        r for r in ledger.rounds() if r.number < before and r.state is RoundState.PUBLISHED
+    ]
+    found: dict[str, Sketch | None] = {}
+    for r in published[-ROUNDS_AS_WHOLES:]:
+        merged = partial(_merged, folder, r.parent, str(r.revision))
+        found[f"what round {r.number} merged"] = _noted(ledger, str(r.revision), merged)
+    for r in published:
         for adapter in ledger.adapters(r.number):
             if adapter.state == "accepted":
-                digest = adapter.digest
-                found[f"adapter {digest[:12]} of round {r.number}"] = kept(
-                    ledger, digest, lambda digest=digest: _read(folder, digest)
-                )
-    return {name: sketch for name, sketch in found.items() if sketch is not None}
+                read = partial(_adapter, folder, adapter.digest, r.parent)
+                words = f"adapter {adapter.digest[:12]} of round {r.number}"
+                found[words] = _noted(ledger, adapter.digest, read)
+    return {words: sketch for words, sketch in found.items() if sketch is not None}
 
 
-def kept(ledger: Ledger, name: str, compute: Callable[[], Sketch]) -> Sketch | None:
-    """The sketch from the ledger, else computed and noted there; None where that fails."""
-    fact = ledger.fact(f"sketch-{name}")
+def note_sketch(ledger: Ledger, digest: str, sketch: Sketch) -> None:
+    """Keep a sketch that was computed anyway, for later rounds."""
+    ledger.set_fact(f"sketch-{digest}", sketch.tolist())
+
+
+def _noted(ledger: Ledger, digest: str, compute: Callable[[], Sketch]) -> Sketch | None:
+    """The sketch from the ledger, else computed and kept there; None where that fails."""
+    fact = ledger.fact(f"sketch-{digest}")
     if fact is not None:
         return np.array(fact, dtype=np.float64)
     try:
         sketch = compute()
     except SeshuError as error:
-        logger.warning("no sketch of %s: %s", name[:12], error)
+        logger.warning("%s cannot be compared with: %s", digest[:12], error)
         return None
-    ledger.set_fact(f"sketch-{name}", sketch.tolist())
+    note_sketch(ledger, digest, sketch)
     return sketch
 
 
-def _has_published(found: Round) -> bool:
-    return found.state is RoundState.PUBLISHED and found.revision is not None
+def _adapter(folder: RunFolder, digest: str, parent: str) -> Sketch:
+    shape = checkpoints.read_shape(folder.package(parent))
+    adapter = read_adapter(folder.adapter(digest), shape=shape, rules=AdapterRules(), digest=digest)
+    return sketch_of(adapter)
 
 
-def _read(folder: RunFolder, digest: str) -> Sketch:
-    path = folder.adapter(digest)
-    shape = checkpoints.read_shape(path)
-    return sketch_of(read_adapter(path, shape=shape, rules=AdapterRules(), digest=digest))
+def _merged(folder: RunFolder, parent: str, revision: str) -> Sketch:
+    """Of the difference in the weights that adapters may change, whatever the merge method."""
+    shape = checkpoints.read_shape(folder.package(revision))
+    before, after = (checkpoints.load_tensors(folder.package(d)) for d in (parent, revision))
+    names = [
+        f"{module_name(block, target)}.weight"
+        for block in range(shape.num_blocks)
+        for target in TARGETS
+    ]
+    return sketch_of_delta({name: after[name] - before[name] for name in names})

@@ -82,11 +82,6 @@ def norm_limit(norms: Sequence[float]) -> float:
     return NORM_FACTOR * statistics.median(norms) if norms else 0.0
 
 
-def clip_factor(norm: float, max_norm: float) -> float:
-    """Factor in (0, 1] that brings a ΔW of this norm within the limit."""
-    return min(1.0, max_norm / norm) if norm > 0 else 1.0
-
-
 def _zero(entrant: Entrant) -> Refused | None:
     # Written so that NaN counts as nothing.
     if entrant.norm > 0:
