@@ -8,7 +8,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from seshu_swarm.data.own_rows import read_rows, stream_dataset
+from seshu_swarm.data.folder import translation_rows
+from seshu_swarm.data.hub_rows import stream_dataset
+from seshu_swarm.data.own_rows import read_rows
 from seshu_swarm.data.text import Row
 from seshu_swarm.errors import DataError, UsageError
 
@@ -79,6 +81,62 @@ def test_bad_rows_may_be_skipped(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 2: 'output' is empty"):
         read_rows(path, language="en")
     assert read_rows(path, language="en", bad_rows="skip") == [Row("q", "", "a", "en")]
+
+
+PAIRS = [(f"Sentence {n}.", f"वाक्य {n}।") for n in range(40)]
+
+
+def write_pairs(path: Path, pairs: list[tuple[str, str]], names: tuple[str, str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["idx", *names])
+        writer.writeheader()
+        for n, (english, native) in enumerate(pairs):
+            writer.writerow({"idx": n, names[0]: english, names[1]: native})
+    return path
+
+
+def test_pairs_become_translation_rows_both_ways(tmp_path: Path) -> None:
+    path = write_pairs(
+        tmp_path / "en-hi.csv", [*PAIRS, ("Left.", "not translated")], ("src", "tgt")
+    )
+    rows = read_rows(path, language="hi")
+    assert rows == translation_rows(PAIRS, "hi", len(PAIRS))
+    into = {(row.input, row.output) for row in rows if row.language == "hi"}
+    back = {(row.output, row.input) for row in rows if row.language == "en"}
+    assert into == set(PAIRS) and len(back) == 10 and back < into
+    write_pairs(tmp_path / "named.csv", PAIRS, ("english", "hindi"))
+    columns = {"src": "english", "tgt": "hindi"}
+    assert read_rows(tmp_path / "named.csv", language="hi", columns=columns) == rows
+
+
+def test_a_folder_s_pairs_of_other_languages_are_passed_over(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "deep" / "en-hi.csv", PAIRS, ("src", "tgt"))
+    write_pairs(tmp_path / "en-mr.csv", [("Other.", "दूसरा।")], ("src", "tgt"))
+    write(tmp_path / "rows.jsonl")
+    rows = read_rows(tmp_path, language="hi", columns={"instruction": "q", "output": "a"})
+    assert {row.input for row in rows} >= {english for english, _ in PAIRS}
+    assert not any("Other." in (row.input, row.output) for row in rows)
+    assert Row("Name it", "", "जापान", "hi") in rows
+
+
+def test_a_run_s_folder_is_read_as_the_run_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "parallel").mkdir()
+    lines = "".join(json.dumps({"src": e, "tgt": n}) + "\n" for e, n in PAIRS)
+    (tmp_path / "parallel" / "en-hi.jsonl").write_text(lines, encoding="utf-8")
+    rows = read_rows(tmp_path, language="hi")
+    assert {(row.input, row.output) for row in rows} == set(PAIRS)
+    assert rows == read_rows(tmp_path, language="hi", max_rows=50)
+    assert rows[:7] == read_rows(tmp_path, language="hi", max_rows=7)
+
+
+def test_no_more_rows_are_read_than_wanted(tmp_path: Path) -> None:
+    good = json.dumps({"instruction": "q", "output": "a"}) + "\n"
+    (tmp_path / "a.jsonl").write_text(good * 3)
+    (tmp_path / "b.jsonl").write_text(good * 3 + "broken\n")
+    assert len(read_rows(tmp_path, language="en", max_rows=5)) == 5
+    with pytest.raises(DataError, match=r"b.jsonl line 4"):
+        read_rows(tmp_path, language="en", max_rows=7)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
