@@ -162,8 +162,8 @@ def test_outer_nesterov_refuses_settings_that_diverge() -> None:
 def test_names_are_stable_and_found() -> None:
     names = [method.name for method in MERGE_METHODS]
     assert names == [
-        *("linear", "uniform_soup", "greedy_soup", "task_arithmetic", "norm_clipped_mean"),
-        *("centred_clip", "ties", "dare_linear", "dare_ties", "fedit"),
+        *("linear", "uniform_soup", "greedy_soup", "lorahub", "task_arithmetic"),
+        *("norm_clipped_mean", "centred_clip", "ties", "dare_linear", "dare_ties", "fedit"),
     ]
     assert all(method_of(name).name == name for name in names)
     assert [m.name for m in OUTER_METHODS] == ["outer_nesterov"]

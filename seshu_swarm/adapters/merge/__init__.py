@@ -3,6 +3,7 @@
     linear(deltas, weights)                             weighted mean
     uniform_soup(deltas, weights)                       plain mean
     greedy_soup(deltas, weights, score=…)               mean of those that do it no harm
+    lorahub(deltas, weights, score=…)                   weights searched without gradients
     task_arithmetic(deltas, weights)                    weighted sum
     norm_clipped_mean(deltas, weights, max_norm=…)      mean of ΔW's of bounded norm
     centred_clip(deltas, weights, radius=…, …)          a centre that nobody pulls far

@@ -14,6 +14,7 @@ import torch
 
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.adapters.merge.greedy_soup import greedy_weights
+from seshu_swarm.adapters.merge.lorahub import BUDGET, lorahub_weights
 from seshu_swarm.adapters.merge.one_weight import OneWeight
 from seshu_swarm.adapters.merge.registry import MergeMethod, method_of
 from seshu_swarm.adapters.merge.task_arithmetic import task_arithmetic
@@ -59,11 +60,31 @@ def greedy_mixture(ids: Iterable[str], score: Callable[[Mixture], float]) -> Mix
     be replayed without a score. Raises UsageError where no candidate has a finite score.
     """
     names = sorted(ids)
+    weights = greedy_weights(len(names), lambda tried: score(_sum_of(names, tried)))
+    return _sum_of(names, weights)
 
-    def soup(weights: Sequence[float]) -> Mixture:
-        return Mixture(tuple((n, w) for n, w in zip(names, weights, strict=True) if w > 0))
 
-    return soup(greedy_weights(len(names), lambda weights: score(soup(weights))))
+def lorahub_mixture(
+    ids: Iterable[str],
+    score: Callable[[Mixture], float],
+    *,
+    budget: int = BUDGET,
+    seed: int = 0,
+) -> Mixture:
+    """LoraHub's weights of the candidates, negative ones too; `score` as for a greedy soup.
+
+    Does not depend on the order of `ids`; a sum that is replayed without a score. Raises UsageError
+    where nevergrad is missing, and where no mixture has a finite score.
+    """
+    names = sorted(ids)
+    weights = lorahub_weights(
+        len(names), lambda tried: score(_sum_of(names, tried)), budget=budget, seed=seed
+    )
+    return _sum_of(names, weights)
+
+
+def _sum_of(names: Sequence[str], weights: Sequence[float]) -> Mixture:
+    return Mixture(tuple((n, w) for n, w in zip(names, weights, strict=True) if w != 0))
 
 
 class MixedDelta(Delta):
@@ -107,6 +128,6 @@ def _carried_out(name: str) -> MergeMethod:
         raise UsageError(
             f"a mixture by {name}",
             rule="a mixture says who is in it; this method first asks a score",
-            way_out="choose with greedy_mixture, which gives a mixture",
+            way_out="choose with greedy_mixture or lorahub_mixture, which give one",
         )
     return method

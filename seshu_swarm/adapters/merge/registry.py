@@ -16,6 +16,7 @@ from seshu_swarm.adapters.merge.dare import dare_linear, dare_ties
 from seshu_swarm.adapters.merge.fedit import fedit
 from seshu_swarm.adapters.merge.greedy_soup import greedy_soup
 from seshu_swarm.adapters.merge.linear import linear
+from seshu_swarm.adapters.merge.lorahub import lorahub
 from seshu_swarm.adapters.merge.norm_clipped_mean import norm_clipped_mean, norm_clipped_shares
 from seshu_swarm.adapters.merge.outer_nesterov import OuterStep, outer_nesterov
 from seshu_swarm.adapters.merge.task_arithmetic import task_arithmetic
@@ -58,6 +59,7 @@ MERGE_METHODS = (
     MergeMethod("linear", linear, "arXiv 1602.05629"),
     MergeMethod("uniform_soup", uniform_soup, "arXiv 2203.05482"),
     MergeMethod("greedy_soup", greedy_soup, "arXiv 2203.05482", needs_score=True),
+    MergeMethod("lorahub", lorahub, "arXiv 2307.13269", ("budget", "seed"), needs_score=True),
     MergeMethod("task_arithmetic", task_arithmetic, "arXiv 2212.04089"),
     MergeMethod(
         "norm_clipped_mean",
