@@ -78,7 +78,22 @@ class RunConfig(NetworkConfig):
     )
     rounds: int | None = setting(None, "Stop holding rounds after this many; unset: go on.")
     max_rank: int = setting(64, "Largest LoRA rank that is taken.")
-    score_calls: int = setting(24, "Most evaluations spent on choosing adapters in one round.")
+    gather_seconds: float = setting(
+        600.0, "How long fetching one adapter may take once a round has closed, in seconds."
+    )
+    score_seconds: float = setting(
+        7_200.0, "How long one phase of blind scoring may take, in seconds."
+    )
+    score_calls: int | None = setting(
+        None,
+        "Most mixtures scored in choosing adapters in one round; unset: four for each adapter, and eight.",
+    )
+    methods: tuple[str, ...] = setting(
+        ("ties", "centred_clip"), "Merge methods tried beside the weighted sum."
+    )
+    gate_readings: int = setting(
+        10, "Most readings of a gate set; the next one in reserve takes its place then."
+    )
     min_gain: float = setting(
         0.002, "Least gain, in bits per byte, for which an adapter is taken into a mixture."
     )
@@ -87,6 +102,13 @@ class RunConfig(NetworkConfig):
         "A language whose smallest detectable gain is above this is unscored, in bits per byte.",
     )
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(OutputConfig):
+    """`blind score FOLDER`: carry out one scoring job."""
+
+    folder: str = argument("Folder of the job.")
 
 
 @dataclass(frozen=True, kw_only=True)

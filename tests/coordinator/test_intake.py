@@ -90,8 +90,10 @@ def test_the_same_adapter_again_gets_the_same_answer(desk: Desk) -> None:
 def test_an_adapter_whose_round_came_to_nothing_takes_part_in_the_next(desk: Desk) -> None:
     current = desk.begin()
     desk.take(adapter())
-    report.withdraw(desk.ledger, current)
-    desk.ledger.move_round(current.number, RoundState.ABORTED, reason="the gate said no")
+    judgements = report.judgements(desk.ledger, current, report.Decided({}, {}), is_published=False)
+    desk.ledger.end_round(
+        current, RoundState.ABORTED, judgements=judgements, reason="the gate said no"
+    )
     assert desk.begin().number == 2
     verdict = desk.take(adapter())
     assert (verdict.state, verdict.round_index) == ("pending", 2)

@@ -1,7 +1,7 @@
-"""Blind: from candidates to a mixture, a gate and a final word.
+"""Blind: from candidates to a mixture, a gate's word and a final word, one split each.
 
-Knows candidates as random ids and adapters; knows no donor, no network and no ledger. Three
-splits that no donor saw: *tuning* chooses, *gate* decides once, *final* reports once.
+Knows candidates as random ids and adapters; knows no donor, no network and no ledger. *Tuning*
+chooses, *gate* decides once, *final* reports once; no function here sees two of them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ from seshu_swarm.evaluate.bits import bits_per_byte
 from seshu_swarm.mamba.whole import WholeModel
 
 CONTROLS = Controls(null="control-null", noise="control-noise", duplicate="control-duplicate")
+CALLS_PER_CANDIDATE, CALLS_BESIDE = 4, 8
+
+Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Splits:
-    tuning: HeldOut
-    gate: HeldOut
-    final: HeldOut
+class GateWord:
+    """The verdict, and what it was read from."""
+
+    verdict: Verdict
+    comparisons: Comparisons
 
 
 @dataclass(frozen=True)
@@ -42,68 +46,84 @@ class FinalWord:
     after: dict[str, float]
 
 
-Report = Callable[[float, str], None]
+def budget_of(num_candidates: int) -> int:
+    """Scores that a search over so many candidates needs: leave-one-out twice, alone, forward."""
+    return CALLS_BESIDE + CALLS_PER_CANDIDATE * num_candidates
 
 
-class Judge:
-    """`base` is a checkpoint folder. Methods block; call them from a thread, in this order."""
+def with_controls(candidates: Mapping[str, Adapter], *, seed: int) -> dict[str, Adapter]:
+    """Candidates and the round's controls, made from the first candidate."""
+    first = candidates[min(candidates)]
+    return dict(candidates) | {
+        CONTROLS.null: null_control(first),
+        CONTROLS.noise: noise_control(first, seed=seed),
+        CONTROLS.duplicate: duplicate_control(first),
+    }
 
-    def __init__(
-        self, base: Path, splits: Splits, candidates: Mapping[str, Adapter], *, seed: int
-    ) -> None:
-        self._splits, self._candidates, self._seed = splits, dict(candidates), seed
-        self._model: WholeModel = checkpoints.load_whole(base).eval().requires_grad_(False)
-        self._deltas: dict[str, Delta] = {i: LowRankDelta(a) for i, a in self._all().items()}
 
-    def _all(self) -> dict[str, Adapter]:
-        """Candidates and the round's controls, made from the first candidate."""
-        first = self._candidates[min(self._candidates)]
-        return self._candidates | {
-            CONTROLS.null: null_control(first),
-            CONTROLS.noise: noise_control(first, seed=self._seed),
-            CONTROLS.duplicate: duplicate_control(first),
-        }
+def deltas_of(candidates: Mapping[str, Adapter]) -> dict[str, Delta]:
+    """Id → ΔW, each matrix computed on access."""
+    return {name: LowRankDelta(adapter) for name, adapter in candidates.items()}
 
-    def select(
-        self, languages: Mapping[str, str], *, rule: SelectionRule, report: Report
-    ) -> Selection:
-        """Choose on the tuning split."""
-        scorer = Scorer(self._model, self._splits.tuning, self._deltas)
-        sketches = {i: sketch_of(adapter) for i, adapter in self._all().items()}
-        calls = 0
 
-        def score(mixture: Mixture) -> TuningScore:
-            nonlocal calls
-            calls += 1
-            report(min(1.0, calls / rule.budget), f"{calls} mixtures scored")
-            return scorer.tuning_score(mixture)
+def choose(
+    base: Path,
+    tuning: HeldOut,
+    candidates: Mapping[str, Adapter],
+    *,
+    languages: Mapping[str, str],
+    rule: SelectionRule,
+    seed: int = 0,
+    report: Report = lambda fraction, text: None,
+) -> Selection:
+    """Choose a mixture on the tuning split; `base` is a checkpoint folder."""
+    everyone = with_controls(candidates, seed=seed)
+    deltas = deltas_of(everyone)
+    scorer = Scorer(_load(base), tuning, deltas)
+    calls = 0
 
-        return select(
-            score,
-            self._deltas,
-            duplicates=find_duplicates(sketches),
-            controls=CONTROLS,
-            languages=languages,
-            rule=rule,
-        )
+    def score(mixture: Mixture) -> TuningScore:
+        nonlocal calls
+        calls += 1
+        report(min(1.0, calls / rule.budget), f"{calls} mixtures scored")
+        return scorer.tuning_score(mixture)
 
-    def gate(self, mixture: Mixture, *, test_index: int, rule: AcceptRule) -> Verdict:
-        """Decide on the gate split, which is read once per round."""
-        scorer = Scorer(self._model, self._splits.gate, self._deltas)
-        found = scorer.compare(scorer.score_mixture(mixture))
-        return gate(found.gains, found.harms, test_index=test_index, rule=rule)
+    return select(
+        score,
+        deltas,
+        duplicates=find_duplicates({name: sketch_of(a) for name, a in everyone.items()}),
+        controls=CONTROLS,
+        languages=languages,
+        rule=rule,
+    )
 
-    def final(self, published: Path) -> FinalWord:
-        """Report on the final split, from the checkpoint as it was written to disk."""
-        held_out = self._splits.final
-        base = Scorer(self._model, held_out)
-        merged = Scorer(checkpoints.load_whole(published).eval(), held_out)
-        before, after = (_bits(held_out, scorer.base) for scorer in (base, merged))
-        return FinalWord(base.compare(merged.base), before, after)
 
-    def delta(self, mixture: Mixture) -> Delta:
-        """The ΔW of the mixture."""
-        return mixture.delta(self._deltas)
+def decide(
+    base: Path,
+    split: HeldOut,
+    candidates: Mapping[str, Adapter],
+    mixture: Mixture,
+    *,
+    test_index: int,
+    rule: AcceptRule,
+) -> GateWord:
+    """The gate: one reading of its split, the `test_index`-th that was ever made of it."""
+    scorer = Scorer(_load(base), split, deltas_of(candidates))
+    found = scorer.compare(scorer.score_mixture(mixture))
+    verdict = gate(found.gains, found.harms, test_index=test_index, rule=rule)
+    return GateWord(verdict, found)
+
+
+def conclude(base: Path, published: Path, split: HeldOut) -> FinalWord:
+    """The final word, from the checkpoint as it was written to disk; one model at a time."""
+    before = Scorer(_load(base), split)
+    current = before.base
+    merged = Scorer(_load(published), split).base
+    return FinalWord(before.compare(merged), _bits(split, current), _bits(split, merged))
+
+
+def _load(folder: Path) -> WholeModel:
+    return checkpoints.load_whole(folder).eval().requires_grad_(False)
 
 
 def _bits(held_out: HeldOut, scores: Scores) -> dict[str, float]:

@@ -1,11 +1,12 @@
 """Rounds: adapters in, verdicts out, at the end a checkpoint or a reason why there is none.
 
-states   the states of a round (pure)
-intake   donors hand in and ask for verdicts
-gather   fetch, read strictly, strip the names
+states     the states of a round (pure)
+intake     donors hand in and ask for verdicts
+gather     fetch, read strictly, strip the names
 screening  free riders, copies, one share for each identity (pure)
 earlier    sketches of what was merged before
 admitting  from adapters that were read to those that take part
-holding  the loop that holds a round
-report   verdicts in the ledger, and a report of the round
+deciding   from a closed round to what becomes of it, one decision after another
+holding    the loop that holds rounds
+report     verdicts in the ledger, and a report of the round
 """

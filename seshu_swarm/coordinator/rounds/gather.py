@@ -6,10 +6,12 @@ donor stays in the ledger until the verdicts are written.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from seshu_swarm import records, references
 from seshu_swarm.adapters.reader import Adapter, read_adapter
@@ -24,6 +26,17 @@ from seshu_swarm.stores.base import Store
 from seshu_swarm.uids import adapter_keys
 
 logger = logging.getLogger(__name__)
+
+FETCHES_AT_ONCE = 8
+FETCH_AGAIN = "push the adapter again and keep its holder online"
+MAKE_AGAIN = "make the adapter with peer finetune"
+
+
+class Refused(NamedTuple):
+    """Why an adapter takes no part, and what its donor can do."""
+
+    reason: str
+    next_step: str
 
 
 async def look_up(swarm: Swarm, intake: Intake) -> None:
@@ -46,19 +59,36 @@ async def fetch_all(
     *,
     folder_of: Callable[[str], Path],
     store_of: Callable[[str], Store],
-) -> None:
-    """Bring every pending adapter's files here; one that cannot be had is rejected by name."""
-    for submission in ledger.adapters(round_number):
-        if submission.state != "pending":
-            continue
-        try:
-            reference = references.parse(record_of(submission).reference)
-            if reference.digest != submission.digest:
-                raise UsageError("the reference pins another package than the record names")
-            store = store_of(reference.scheme)
-            await store.fetch(reference, folder_of(submission.digest))
-        except SeshuError as error:
-            _reject(ledger, submission, error, "push the adapter again and keep its holder online")
+    seconds: float,
+) -> dict[str, Refused]:
+    """Bring every adapter's files here, several at a time; digest → why one could not be had."""
+    gate = asyncio.Semaphore(FETCHES_AT_ONCE)
+
+    async def fetch(submission: Submission) -> tuple[str, Refused | None]:
+        async with gate:
+            return submission.digest, await _fetch(submission, folder_of, store_of, seconds)
+
+    fetched = await asyncio.gather(*map(fetch, ledger.adapters(round_number)))
+    return {digest: refused for digest, refused in fetched if refused is not None}
+
+
+async def _fetch(
+    submission: Submission,
+    folder_of: Callable[[str], Path],
+    store_of: Callable[[str], Store],
+    seconds: float,
+) -> Refused | None:
+    try:
+        reference = references.parse(record_of(submission).reference)
+        if reference.digest != submission.digest:
+            raise UsageError("the reference pins another package than the record names")
+        async with asyncio.timeout(seconds):
+            await store_of(reference.scheme).fetch(reference, folder_of(submission.digest))
+    except SeshuError as error:
+        return _refused(error, FETCH_AGAIN)
+    except TimeoutError:
+        return Refused(f"NOT_FETCHED: its files were not here after {seconds:g} s", FETCH_AGAIN)
+    return None
 
 
 def record_of(submission: Submission) -> AdapterRecord:
@@ -69,15 +99,15 @@ def record_of(submission: Submission) -> AdapterRecord:
     return record
 
 
-def _reject(ledger: Ledger, submission: Submission, error: SeshuError, next_step: str) -> None:
+def _refused(error: SeshuError, next_step: str) -> Refused:
     reason = "; ".join(part for part in (error.what, error.rule) if part)
-    ledger.judge(
-        submission.digest,
-        state="rejected",
-        reason=reason,
-        gain="",
-        next_step=error.way_out or next_step,
-    )
+    return Refused(reason, error.way_out or next_step)
+
+
+def refuse(ledger: Ledger, refused: Mapping[str, Refused]) -> None:
+    """Write refusals, by digest, into the ledger."""
+    for digest, (reason, next_step) in refused.items():
+        ledger.judge(digest, state="rejected", reason=reason, gain="", next_step=next_step)
 
 
 def read_all(
@@ -102,8 +132,13 @@ def read_all(
                 base_revision=current.parent,
             )
         except SeshuError as error:
-            _reject(ledger, submission, error, "make the adapter with peer finetune")
+            refuse(ledger, {submission.digest: _refused(error, MAKE_AGAIN)})
     return adapters
+
+
+def read_again(folder: Path, digest: str, shape: MambaShape) -> Adapter:
+    """An adapter that passed before, from the bytes that were checked. Raises AdapterError."""
+    return read_adapter(folder, shape=shape, rules=AdapterRules(), digest=digest)
 
 
 def strip_names(digests: list[str], seed: int) -> dict[str, str]:

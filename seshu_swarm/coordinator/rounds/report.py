@@ -4,48 +4,65 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from seshu_swarm import log, packages
 from seshu_swarm.coordinator.blind.judging import FinalWord
-from seshu_swarm.coordinator.blind.selecting import Selection
+from seshu_swarm.coordinator.blind.selecting import Reason, Selection
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.states import NOT_PUBLISHED
-from seshu_swarm.coordinator.state.ledger import Ledger, Round
+from seshu_swarm.coordinator.state.ledger import Judgement, Ledger, Round
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 
 
-def judge(ledger: Ledger, selection: Selection, ids: Mapping[str, str], *, accepted: bool) -> None:
-    """Write the verdicts of one kind: only now do random ids become digests again.
+@dataclass(frozen=True)
+class Decided:
+    """How far a round came: random id → digest, and what selection says of each id."""
 
-    Who was chosen learns it when the round has published, and not before.
+    ids: Mapping[str, str]
+    reasons: Mapping[str, Reason]
+
+    @classmethod
+    def of(cls, ids: Mapping[str, str], selection: Selection | None) -> Decided:
+        return cls(ids, selection.reasons if selection else {})
+
+
+def judgements(
+    ledger: Ledger, current: Round, decided: Decided, *, is_published: bool
+) -> list[Judgement]:
+    """What becomes of every adapter that still waits: only now are random ids digests again.
+
+    Where nothing was published, who was chosen or never measured learns that, and may try again.
     """
-    for random_id, reason in selection.reasons.items():
-        if random_id not in ids or reason.accepted is not accepted:
-            continue
-        gain = reason.gain_bits_per_byte
-        ledger.judge(
-            ids[random_id],
-            state="accepted" if reason.accepted else "rejected",
-            reason=f"{reason.name}: {reason.text}",
-            gain="" if gain is None else f"{gain:+.3f} bits per byte",
-            next_step=reason.next_step,
-        )
+    names = {digest: random_id for random_id, digest in decided.ids.items()}
+    waiting = [a.digest for a in ledger.adapters(current.number) if a.state == "pending"]
+    found = []
+    for digest in waiting:
+        reason = decided.reasons.get(names.get(digest, ""))
+        if reason is None or (reason.accepted and not is_published):
+            found.append(_not_published(digest, reason))
+        else:
+            found.append(_judgement(digest, reason))
+    return found
 
 
-def withdraw(ledger: Ledger, current: Round) -> None:
-    """Nothing was merged: who was chosen, or still waits, learns that and may try again."""
-    for adapter in ledger.adapters(current.number):
-        if adapter.state in ("accepted", "pending"):
-            ledger.judge(
-                adapter.digest,
-                state="rejected",
-                reason=f"{NOT_PUBLISHED}: the round published nothing",
-                gain=adapter.gain,
-                next_step="nothing: it takes part in the next round, on the same base",
-            )
+def _judgement(digest: str, reason: Reason) -> Judgement:
+    state = "accepted" if reason.accepted else "rejected"
+    text = f"{reason.name}: {reason.text}"
+    return Judgement(digest, state, text, _gain(reason), reason.next_step)
+
+
+def _not_published(digest: str, reason: Reason | None) -> Judgement:
+    text = f"{NOT_PUBLISHED}: the round published nothing"
+    next_step = "nothing: it takes part in the next round, on the same base"
+    return Judgement(digest, "rejected", text, _gain(reason), next_step)
+
+
+def _gain(reason: Reason | None) -> str:
+    gain = reason.gain_bits_per_byte if reason else None
+    return "" if gain is None else f"{gain:+.3f} bits per byte"
 
 
 def verdicts(ledger: Ledger, current: Round) -> list[dict[str, Any]]:

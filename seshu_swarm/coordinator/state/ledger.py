@@ -6,13 +6,16 @@ Written before it is acted upon. A write is one transaction.
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seshu_swarm.coordinator.rounds.states import RoundState, advance
 from seshu_swarm.coordinator.state.database import Database
+from seshu_swarm.coordinator.state.lineage import Kind, add_revision
 from seshu_swarm.errors import UsageError
 
 
@@ -37,6 +40,17 @@ class Submission:
     owner: str
     record: bytes
     arrived_at: float
+    state: str
+    reason: str
+    gain: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a donor is told of an adapter."""
+
+    digest: str
     state: str
     reason: str
     gain: str
@@ -109,10 +123,36 @@ class Ledger:
     def judge(self, digest: str, *, state: str, reason: str, gain: str, next_step: str) -> None:
         """Write the verdict on an adapter in the latest round it was handed in to."""
         with self._open() as connection:
+            _judge(connection, Judgement(digest, state, reason, gain, next_step))
+
+    def end_round(
+        self,
+        current: Round,
+        to: RoundState,
+        *,
+        judgements: Iterable[Judgement],
+        reason: str = "",
+        revision: str | None = None,
+    ) -> None:
+        """Verdicts, the round's end and the run's new head, all of them or none.
+
+        Raises RoundError when the round may not end so.
+        """
+        advance(self.round(current.number).state, to)
+        with self._open() as connection:
+            for judgement in judgements:
+                _judge(connection, judgement)
+            if revision is not None:
+                add_revision(
+                    connection,
+                    revision,
+                    parent=current.parent,
+                    kind=Kind.ROUND,
+                    round_=current.number,
+                )
             connection.execute(
-                "UPDATE adapters SET state = ?, reason = ?, gain = ?, next_step = ?"
-                " WHERE digest = ? AND round = (SELECT MAX(round) FROM adapters WHERE digest = ?)",
-                (state, reason, gain, next_step, digest, digest),
+                "UPDATE rounds SET state = ?, reason = ?, revision = ? WHERE number = ?",
+                (to, reason, revision, current.number),
             )
 
     def forget_verdicts(self, round_number: int) -> None:
@@ -138,3 +178,18 @@ class Ledger:
                 "SELECT * FROM adapters WHERE round = ? ORDER BY digest", (round_number,)
             ).fetchall()
         return [Submission(*row) for row in rows]
+
+
+def _judge(connection: sqlite3.Connection, judgement: Judgement) -> None:
+    connection.execute(
+        "UPDATE adapters SET state = ?, reason = ?, gain = ?, next_step = ?"
+        " WHERE digest = ? AND round = (SELECT MAX(round) FROM adapters WHERE digest = ?)",
+        (
+            judgement.state,
+            judgement.reason,
+            judgement.gain,
+            judgement.next_step,
+            judgement.digest,
+            judgement.digest,
+        ),
+    )

@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "training-state"
 
     @property
+    def scoring(self) -> Path:
+        """What scorers are handed: random ids and tensors."""
+        return self.path / "scoring"
+
+    @property
     def lock(self) -> Path:
         return self.path / "lock"
 

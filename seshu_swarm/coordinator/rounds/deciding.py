@@ -1,0 +1,257 @@
+"""From the adapters of a closed round to what becomes of them, one decision after another.
+
+    gathering → checking → selecting → gating → verifying
+
+Each phase writes its decision into the ledger before the next begins, and reads it from there when
+it is there already: killed at any moment, a round decides nothing twice and ends with the same
+digest. Scoring happens in processes that know no names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from seshu_swarm import checkpoints, log
+from seshu_swarm.adapters.clipping import clipped
+from seshu_swarm.adapters.merge.mixture import Mixture
+from seshu_swarm.adapters.reader import Adapter
+from seshu_swarm.coordinator.blind import results
+from seshu_swarm.coordinator.blind.asking import Scorers
+from seshu_swarm.coordinator.blind.job import Job, Phase
+from seshu_swarm.coordinator.blind.judging import FinalWord, budget_of, deltas_of
+from seshu_swarm.coordinator.blind.search import SelectionRule
+from seshu_swarm.coordinator.blind.selecting import Selection
+from seshu_swarm.coordinator.config import RunConfig
+from seshu_swarm.coordinator.releasing import publish
+from seshu_swarm.coordinator.rounds import gather
+from seshu_swarm.coordinator.rounds.admitting import admit
+from seshu_swarm.coordinator.rounds.states import RoundState
+from seshu_swarm.coordinator.state.decisions import Decisions
+from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
+from seshu_swarm.coordinator.state.ledger import Ledger, Round
+from seshu_swarm.coordinator.state.readings import Readings
+from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.errors import DeadlineError, RoundError
+from seshu_swarm.evaluate.accept import AcceptRule
+from seshu_swarm.stores.base import Store
+
+# The search sees a point estimate on little text, the gate a bound: it must leave room.
+TUNING_HARM_SHARE = 0.25
+_ORDER = list(RoundState)
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Random id → adapter (clipped), digest and declared language."""
+
+    adapters: dict[str, Adapter]
+    ids: dict[str, str]
+    languages: dict[str, str]
+    max_norm: float
+
+
+class Decider:
+    """Decides one round. `selection` is set once it is known, for the verdicts."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        ledger: Ledger,
+        current: Round,
+        settings: RunConfig,
+        *,
+        store_of: Callable[[str], Store],
+    ) -> None:
+        self._folder, self._ledger, self._current = folder, ledger, current
+        self._settings, self._store_of = settings, store_of
+        self._decisions = Decisions(ledger.database)
+        self._readings = Readings(ledger.database)
+        self._hold_outs = HoldOuts(folder, ledger.database)
+        self._scorers = Scorers(
+            folder.scoring / f"round-{current.number:04d}", seconds=settings.score_seconds
+        )
+        self._missing: dict[str, gather.Refused] = {}
+        self.selection: Selection | None = None
+        self.ids: dict[str, str] = {}
+
+    async def decide(self) -> tuple[str, FinalWord]:
+        """The new revision and its final word. Raises RoundError: the round publishes nothing."""
+        try:
+            await self._gather()
+            candidates = await self._check()
+            self.selection = await self._select(candidates)
+            mixture = await self._gate(candidates, self.selection.mixture)
+            return await self._verify(candidates, mixture)
+        except DeadlineError as late:
+            raise RoundError(f"the round ran out of time: {late}") from late
+
+    async def _decided(
+        self, state: RoundState, work: Callable[[], Awaitable[Facts]], part: str = ""
+    ) -> Facts:
+        """Enter the phase, and what was decided in it: from the ledger, or now."""
+        self._enter(state)
+        name = f"{state}{part}"
+        found = self._decisions.of(self._current.number, name)
+        if found is None:
+            found = self._decisions.note(self._current.number, name, await work())
+        return found
+
+    def _enter(self, state: RoundState) -> None:
+        """Move on to `state`; a round that was taken up may be there, or further, already."""
+        number = self._current.number
+        if _ORDER.index(self._ledger.round(number).state) < _ORDER.index(state):
+            self._ledger.move_round(number, state)
+            log.event("phase", f"round {number}: {state}", phase=state, round=number)
+
+    async def _gather(self) -> None:
+        async def work() -> Facts:
+            refused = await gather.fetch_all(
+                self._ledger,
+                self._current.number,
+                folder_of=self._folder.adapter,
+                store_of=self._store_of,
+                seconds=self._settings.gather_seconds,
+            )
+            return {digest: list(why) for digest, why in refused.items()}
+
+        found = await self._decided(RoundState.GATHERING, work)
+        self._missing = {digest: gather.Refused(*why) for digest, why in found.items()}
+
+    async def _check(self) -> Candidates:
+        async def work() -> Facts:
+            return await asyncio.to_thread(self._admit)
+
+        found = await self._decided(RoundState.CHECKING, work)
+        self.ids = found["ids"]
+        if not self.ids:
+            count = len(self._ledger.adapters(self._current.number))
+            raise RoundError(f"{count} adapters were handed in, none passed the checks")
+        adapters = await asyncio.to_thread(self._read, found)
+        return Candidates(adapters, self.ids, found["languages"], found["max_norm"])
+
+    def _admit(self) -> Facts:
+        """Read strictly, screen, and strip the names."""
+        number = self._current.number
+        # Phases that were cut off leave refusals behind: they are all found again.
+        self._ledger.forget_verdicts(number)
+        gather.refuse(self._ledger, self._missing)
+        adapters = gather.read_all(
+            self._ledger,
+            self._current,
+            shape=checkpoints.read_shape(self._folder.package(self._current.parent)),
+            max_rank=self._settings.max_rank,
+            folder_of=self._folder.adapter,
+        )
+        admitted = admit(self._ledger, self._folder, number, adapters)
+        ids = gather.strip_names(list(admitted.adapters), self._current.seed)
+        languages = gather.languages_of(self._ledger, ids)
+        return {"ids": ids, "languages": languages, "max_norm": admitted.max_norm}
+
+    def _read(self, found: Facts) -> dict[str, Adapter]:
+        """The candidates again, from the bytes that were checked."""
+        shape = checkpoints.read_shape(self._folder.package(self._current.parent))
+        return {
+            random_id: clipped(
+                gather.read_again(self._folder.adapter(digest), digest, shape),
+                max_norm=found["max_norm"],
+            )
+            for random_id, digest in found["ids"].items()
+        }
+
+    async def _select(self, candidates: Candidates) -> Selection:
+        rule = SelectionRule(
+            budget=self._settings.score_calls or budget_of(len(candidates.ids)),
+            min_gain=self._settings.min_gain,
+            no_harm=TUNING_HARM_SHARE * AcceptRule().no_harm_margin,
+            methods=self._settings.methods,
+        )
+
+        async def work() -> Facts:
+            held_out = self._hold_outs.in_use(Role.TUNING).name
+            job = self._job(
+                Phase.CHOOSE, held_out, rule=asdict(rule), languages=candidates.languages
+            )
+            return await self._scorers.ask(job, candidates.adapters)
+
+        selection = results.selection_of_json(await self._decided(RoundState.SELECTING, work))
+        if selection.void:
+            raise RoundError(f"the round is void: {selection.void}")
+        return selection
+
+    async def _gate(self, candidates: Candidates, mixture: Mixture) -> Mixture:
+        if not mixture.shares:
+            text = "no mixture of the adapters is better than the base on the tuning split"
+            raise RoundError(text)
+        rule = AcceptRule(max_detectable=self._settings.max_detectable)
+
+        async def work() -> Facts:
+            held_out = self._hold_outs.in_use(Role.GATE).name
+            # Paid for before it is read.
+            reading = self._readings.note(held_out, f"round {self._current.number}")
+            job = self._job(
+                Phase.DECIDE,
+                held_out,
+                mixture=results.mixture_json(mixture),
+                rule=asdict(rule),
+                test_index=reading,
+            )
+            members = {name: candidates.adapters[name] for name in mixture.ids}
+            result = await self._scorers.ask(job, members)
+            return result | {"hold_out": held_out, "reading": reading}
+
+        verdict = results.gate_of_json(await self._decided(RoundState.GATING, work)).verdict
+        text = "; ".join(verdict.reasons)
+        log.event("gate", f"gate: {text}", accepted=verdict.accepted, reasons=verdict.reasons)
+        if not verdict.accepted:
+            raise RoundError(f"the gate said no: {text}")
+        return mixture
+
+    async def _verify(self, candidates: Candidates, mixture: Mixture) -> tuple[str, FinalWord]:
+        """Write the merged checkpoint and read the final split with it."""
+        recipe = publish.recipe_of(
+            mixture,
+            candidates.ids,
+            parent=self._current.parent,
+            round_number=self._current.number,
+        ) | {"max_norm": candidates.max_norm}
+
+        async def merge() -> Facts:
+            delta = mixture.delta(deltas_of(candidates.adapters))
+            return {
+                "revision": await asyncio.to_thread(
+                    publish.write_merged, self._folder, delta, recipe
+                )
+            }
+
+        async def conclude() -> Facts:
+            held_out = self._hold_outs.in_use(Role.FINAL).name
+            self._readings.note(held_out, f"round {self._current.number}")
+            published = str(self._folder.package(revision))
+            job = self._job(Phase.CONCLUDE, held_out, published=published)
+            return await self._scorers.ask(job, {})
+
+        revision = str((await self._decided(RoundState.VERIFYING, merge, ": merged"))["revision"])
+        word = results.final_of_json(await self._decided(RoundState.VERIFYING, conclude))
+        mean = sum(word.after[name] - word.before[name] for name in word.before)
+        if mean >= 0:
+            publish.discard(self._folder, revision)
+            raise RoundError(f"the final split disagrees with the gate: {mean:+.4f} bits per byte")
+        publish.write_card(self._folder, revision, recipe, word)
+        return revision, word
+
+    def _job(self, phase: Phase, held_out: str, **facts: Any) -> Job:
+        return Job(
+            phase=phase,
+            base=str(self._folder.package(self._current.parent)),
+            held_out=str(self._hold_outs.path(held_out)),
+            num_threads=torch.get_num_threads(),
+            seed=self._current.seed,
+            **facts,
+        )
