@@ -19,6 +19,7 @@
     ├── RoundError               50   the round published nothing
     ├── MismatchError            51   the swarm's tokens differ from those of the whole model
     ├── TrainingError            52   the adapter did not improve, so it was not pushed
+    ├── ForkedError              53   two coordinators publish one run
     └── PeerError                60   another peer failed
         ├── PeerLostError        61   the connection ended before the final frame
         ├── DeadlineError        62   a peer did not answer in time
@@ -116,6 +117,10 @@ class MismatchError(SeshuError):
 
 class TrainingError(SeshuError):
     exit_code = 52
+
+
+class ForkedError(SeshuError):
+    exit_code = 53
 
 
 class PeerError(SeshuError):

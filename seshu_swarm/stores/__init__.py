@@ -1,10 +1,11 @@
 """Stores of packages: one small interface, three implementations.
 
-    file     folders of this machine
-    swarm    any peer that announced the package; no account needed
-    hub      the Hugging Face Hub, by commit
-    base     what every store does, and what they share
-    holder   the giving side of `swarm`: what this peer holds for others
+    file        folders of this machine
+    swarm       any peer that announced the package; no account needed
+    hub         the Hugging Face Hub, by commit
+    repository  one repository of the Hub, to write to: head, commit, tag
+    base        what every store does, and what they share
+    holder      the giving side of `swarm`: what this peer holds for others
 
 A store fetches named files of a package into a folder, resuming what is there and checking every
 digest, or pushes a whole package and returns the reference that pins it.

@@ -11,6 +11,9 @@ from seshu_swarm.errors import DigestError, PackageError
 from seshu_swarm.packages import FileEntry, Manifest
 from seshu_swarm.references import Reference
 
+# A giver that keeps just below every time-out must not hold a transfer for ever.
+MIN_BYTES_PER_SECOND = 10_000
+
 
 class Store(Protocol):
     """Fetch files of a package by reference, or push a package."""
@@ -39,6 +42,11 @@ def missing(folder: Path, manifest: Manifest, names: Iterable[str] | None) -> li
 
 def _is_whole(path: Path, entry: FileEntry) -> bool:
     return path.is_file() and path.stat().st_size == entry.size_bytes
+
+
+def deadline_of(num_bytes: int, *, silent_seconds: float) -> float:
+    """Most seconds that a transfer may take in all, where one silence may take `silent_seconds`."""
+    return silent_seconds + num_bytes / MIN_BYTES_PER_SECOND
 
 
 def partial_of(path: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,13 @@ from pathlib import Path
 
 from seshu_swarm import packages
 from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.errors import DigestError, PackageError, SeshuError, from_os_error
+from seshu_swarm.errors import (
+    DeadlineError,
+    DigestError,
+    PackageError,
+    SeshuError,
+    from_os_error,
+)
 from seshu_swarm.packages import MANIFEST, Manifest
 from seshu_swarm.protocol import (
     CHUNK_BYTES,
@@ -27,7 +34,7 @@ from seshu_swarm.protocol import (
     Stored,
     WantFiles,
 )
-from seshu_swarm.stores.base import missing, partial_of, settle
+from seshu_swarm.stores.base import deadline_of, missing, partial_of, settle
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +124,16 @@ class Holder:
     async def _receive(self, channel: Channel, path: Path, manifest: Manifest, name: str) -> None:
         entry, partial = manifest.files[name], partial_of(path)
         received = 0
+        ends_at = time.monotonic() + deadline_of(entry.size_bytes, silent_seconds=REQUEST_SECONDS)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 while received < entry.size_bytes:
                     chunk = await channel.receive(Chunk, seconds=REQUEST_SECONDS, what=name)
+                    if time.monotonic() > ends_at:
+                        raise DeadlineError(
+                            f"{name} of peer …{channel.peer_id[-6:]} comes too slowly"
+                        )
                     received += len(chunk.data)
                     if received > entry.size_bytes or not chunk.data:
                         raise refusal(Refusal.MALFORMED, f"{name} is longer than announced")

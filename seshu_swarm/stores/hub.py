@@ -28,11 +28,11 @@ from seshu_swarm.errors import (
 )
 from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from seshu_swarm.references import Reference
-from seshu_swarm.stores.base import missing, partial_of, settle
+from seshu_swarm.stores.base import MIN_BYTES_PER_SECOND, deadline_of, missing, partial_of, settle
+from seshu_swarm.stores.repository import ANSWER_SECONDS, HubRepository, hub_error
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 30.0
 ATTEMPTS = 3
 PAUSE_SECONDS = 0.5
 # As much as a holder takes in: what strangers refer us to on the Hub are adapters.
@@ -79,9 +79,13 @@ class HubStore:
             return packages.read_manifest(into, reference.digest)
         data = b""
         answer = self._answer(reference, MANIFEST, offset=0, limit=MAX_MANIFEST_BYTES)
-        async with aclosing(answer) as chunks:
-            async for chunk in chunks:
-                data += chunk
+        seconds = deadline_of(MAX_MANIFEST_BYTES, silent_seconds=self._seconds)
+        try:
+            async with asyncio.timeout(seconds), aclosing(answer) as chunks:
+                async for chunk in chunks:
+                    data += chunk
+        except TimeoutError:
+            raise _too_slow(MANIFEST, len(data), seconds) from None
         found = hashlib.sha256(data).hexdigest()
         if found != reference.digest:
             raise DigestError(
@@ -125,14 +129,18 @@ class HubStore:
             if file.tell() >= entry.size_bytes:
                 # Whole already, or not of this file: settling tells.
                 return
-            answer = self._answer(reference, name, offset=file.tell(), limit=entry.size_bytes)
+            offset = file.tell()
+            seconds = deadline_of(entry.size_bytes - offset, silent_seconds=self._seconds)
+            answer = self._answer(reference, name, offset=offset, limit=entry.size_bytes)
             try:
-                async with aclosing(answer) as chunks:
+                async with asyncio.timeout(seconds), aclosing(answer) as chunks:
                     async for chunk in chunks:
                         file.write(chunk)
             except DigestError:
                 partial.unlink()
                 raise
+            except TimeoutError:
+                raise _too_slow(name, file.tell() - offset, seconds) from None
 
     async def _answer(
         self, reference: Reference, name: str, *, offset: int, limit: int
@@ -174,7 +182,7 @@ class HubStore:
         except SeshuError:
             raise
         except Exception as error:
-            raise _hub_error(error, f"give {name} of {reference.place}") from error
+            raise hub_error(error, f"give {name} of {reference.place}") from error
 
     async def push(self, folder: Path, digest: str) -> Reference:
         """Publish a whole package as one commit. Raises PackageError, PeerLostError."""
@@ -185,53 +193,16 @@ class HubStore:
         return await asyncio.to_thread(self._push, folder, digest, names)
 
     def _push(self, folder: Path, digest: str, names: list[str]) -> Reference:
-        from huggingface_hub import CommitOperationAdd, HfApi, get_session
-
-        # Its own default is to wait for ever.
-        get_session().timeout = self._seconds
-        api = HfApi(token=self._token)
-        try:
-            api.create_repo(self._repository, exist_ok=True)
-            # Not upload_folder: that takes whatever lies there, and in several commits.
-            commit = api.create_commit(
-                self._repository,
-                [CommitOperationAdd(name, folder / name) for name in names],
-                commit_message=f"Publish {digest[:12]}",
-            )
-        except Exception as error:
-            raise _hub_error(error, f"take a push to {self._repository!r}") from error
-        return Reference("hf", f"{self._repository}@{commit.oid}", digest)
+        repository = HubRepository(self._repository, self._token, seconds=self._seconds)
+        repository.create()
+        files = {name: folder / name for name in names}
+        commit = repository.commit(files, f"Publish {digest[:12]}")
+        return Reference("hf", f"{self._repository}@{commit}", digest)
 
 
-def _hub_error(error: Exception, what: str) -> SeshuError:
-    """PackageError where the Hub said no; PeerLostError where it was not heard, or too busy.
-
-    huggingface_hub raises its own tree, its HTTP library's and OSError; which HTTP library it is
-    depends on its version.
-    """
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if isinstance(error, HfHubHTTPError):
-        status, said = error.response.status_code, error.server_message or str(error)
-        if status < 500 and status != 429:
-            return _refused(f"HTTP {status}, {_line(said)}", what)
-    elif isinstance(error, ValueError):
-        return _refused(_line(str(error)), what)
-    said = f"{type(error).__name__} {_line(str(error))}".strip()
+def _too_slow(name: str, num_bytes: int, seconds: float) -> PeerLostError:
     return PeerLostError(
-        f"the Hub did not {what}: {said}",
-        rule="it must be reachable, and answer in time",
-        way_out="try again later; or use --store swarm, which does without the Hub",
+        f"the Hub gave {num_bytes} bytes of {name} in {seconds:.1f} s",
+        rule=f"at least {MIN_BYTES_PER_SECOND} bytes per second",
+        way_out="try again later; the transfer goes on where it stopped",
     )
-
-
-def _refused(said: str, what: str) -> PackageError:
-    return PackageError(
-        f"the Hub would not {what}: {said}",
-        rule="a token with write access is needed to push, none to fetch public repositories",
-        way_out="run `hf auth login`, or use --store swarm, which needs no account",
-    )
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:200]

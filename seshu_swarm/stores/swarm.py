@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +21,7 @@ from seshu_swarm import packages, uids
 from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import (
+    DeadlineError,
     DigestError,
     PeerError,
     PeerLostError,
@@ -38,7 +41,7 @@ from seshu_swarm.protocol import (
 )
 from seshu_swarm.records import ProviderRecord
 from seshu_swarm.references import Reference
-from seshu_swarm.stores.base import missing, partial_of, settle
+from seshu_swarm.stores.base import MIN_BYTES_PER_SECOND, deadline_of, missing, partial_of, settle
 
 logger = logging.getLogger(__name__)
 
@@ -98,18 +101,12 @@ class SwarmStore:
         return manifest
 
     async def _read_small(self, peer: str, digest: str) -> bytes:
-        stream = await self._ask(peer, digest, MANIFEST, 0)
-        try:
-            data = b""
-            while chunk := await stream.receive_or_end(
-                Chunk, seconds=CHUNK_SECONDS, what="a manifest"
-            ):
-                data += chunk.data
-                if len(data) > MAX_MANIFEST_BYTES:
-                    raise ProtocolError("manifest is too long", rule=f"<= {MAX_MANIFEST_BYTES}")
-            return data
-        finally:
-            stream.close()
+        data = b""
+        chunks = self._chunks(peer, digest, MANIFEST, 0, most=MAX_MANIFEST_BYTES)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                data += chunk
+        return data
 
     async def _fetch_file(
         self, peer: str, *, digest: str, path: Path, name: str, manifest: Manifest
@@ -136,16 +133,32 @@ class SwarmStore:
         offset = partial.stat().st_size if partial.exists() else 0
         if offset > entry.size_bytes:
             raise DigestError(f"{partial} is longer than {entry.size_bytes} bytes")
+        chunks = self._chunks(peer, digest, name, offset, most=entry.size_bytes - offset)
+        with partial.open("ab") as file:
+            async with aclosing(chunks):
+                async for data in chunks:
+                    file.write(data)
+
+    async def _chunks(
+        self, peer: str, digest: str, name: str, offset: int, *, most: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Bytes of a file from `offset` on, at most `most` of them, and none of them too slowly."""
+        what, received = f"{name} of {digest[:12]}", 0
+        ends_at = time.monotonic() + deadline_of(most, silent_seconds=CHUNK_SECONDS)
         stream = await self._ask(peer, digest, name, offset)
         try:
-            with partial.open("ab") as file:
-                while chunk := await stream.receive_or_end(
-                    Chunk, seconds=CHUNK_SECONDS, what=f"{name} of {digest[:12]}"
-                ):
-                    offset += len(chunk.data)
-                    if offset > entry.size_bytes:
-                        raise ProtocolError(f"{name} is longer than {entry.size_bytes} bytes")
-                    file.write(chunk.data)
+            while chunk := await stream.receive_or_end(Chunk, seconds=CHUNK_SECONDS, what=what):
+                received += len(chunk.data)
+                if received > most or not chunk.data:
+                    raise ProtocolError(
+                        f"{what} is longer than {offset + most} bytes, or stands still"
+                    )
+                if time.monotonic() > ends_at:
+                    raise DeadlineError(
+                        f"…{peer[-6:]} gave {received} bytes of {what} in all its time",
+                        rule=f"at least {MIN_BYTES_PER_SECOND} bytes per second",
+                    )
+                yield chunk.data
         finally:
             stream.close()
 

@@ -1,6 +1,6 @@
 """A small Hugging Face Hub on 127.0.0.1: the part of its HTTP API that pushing and fetching use.
 
-Repositories with one branch, of models and of data sets, regular files in commits, large files by
+Repositories with one branch and tags, of models and of data sets, public, private or gated, regular files in commits, large files by
 LFS behind a redirect to another origin (as to the Hub's CDN), tokens, paginated trees, ranges.
 Written from the calls that huggingface_hub makes, without its code. `Faults` says what goes wrong
 on purpose.
@@ -48,13 +48,22 @@ class Blob:
 
 @dataclass
 class Repository:
-    """Commits by oid, each a whole tree; `head` is the last one."""
+    """Commits by oid, each a whole tree; `head` is the last one. `names` are its tags.
+
+    `access`: `public`; `private`, where it is as if it were not there without a token; `gated`,
+    where its owner must have let the reader in, and has not.
+    """
 
     commits: dict[str, dict[str, Blob]] = field(default_factory=dict)
     head: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+    access: str = "public"
+
+    def commit_of(self, revision: str) -> str:
+        return self.head if revision == "main" else self.names.get(revision, revision)
 
     def tree(self, revision: str) -> dict[str, Blob] | None:
-        return self.commits.get(self.head if revision == "main" else revision)
+        return self.commits.get(self.commit_of(revision))
 
     def commit(self, tree: dict[str, Blob]) -> str:
         told = json.dumps([self.head, {path: blob.digest for path, blob in tree.items()}])
@@ -65,7 +74,11 @@ class Repository:
 
 @dataclass
 class Faults:
-    """By file name: other bytes to serve, after how many bytes to cut, how often; ranges ignored."""
+    """By file name: other bytes to serve, after how many bytes to cut, how often; ranges ignored.
+
+    `status`, of paths that end with `fails_at`, `calls_left` times. `drip_seconds`: a pause after
+    each byte of a file.
+    """
 
     other_bytes: dict[str, bytes] = field(default_factory=dict)
     cut_after: dict[str, int] = field(default_factory=dict)
@@ -73,6 +86,9 @@ class Faults:
     ignores_ranges: bool = False
     silent_seconds: float = 0.0
     status: int = 0
+    fails_at: str = ""
+    calls_left: int = 1 << 30
+    drip_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -164,8 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(self.hub.faults.silent_seconds)
             self.close_connection = True
             return
-        if self.hub.faults.status:
-            return self._json({"error": "on purpose"}, status=self.hub.faults.status)
+        faults = self.hub.faults
+        if faults.status and path.endswith(faults.fails_at) and faults.calls_left:
+            faults.calls_left -= 1
+            return self._json({"error": "on purpose"}, status=faults.status)
         writes = self.command == "POST" and path != "/api/validate-yaml"
         if token not in ("", f"Bearer {TOKEN}") or (writes and not token):
             return self._json({"error": "Invalid username or password."}, status=401)
@@ -244,6 +262,11 @@ class _Handler(BaseHTTPRequestHandler):
         for line in self.body.splitlines():
             item = json.loads(line)
             value = item["value"]
+            if item["key"] == "header" and value.get("parentCommit", repository.head) != (
+                repository.head
+            ):
+                told = "A commit has happened since. Please refresh and try again."
+                return self._json({"error": told}, status=412)
             if item["key"] == "file":
                 tree[value["path"]] = self.hub.put(base64.b64decode(value["content"]), is_lfs=False)
             elif item["key"] == "lfsFile":
@@ -252,11 +275,17 @@ class _Handler(BaseHTTPRequestHandler):
         oid = repository.commit(tree)
         self._json({"commitOid": oid, "commitUrl": f"{self.hub.url}/{name}/commit/{oid}"})
 
+    def tag(self, name: str, revision: str) -> None:
+        repository, tag = self.hub.repositories[name], json.loads(self.body)["tag"]
+        if tag in repository.names:
+            return self._json({"error": "Tag reference exists already"}, status=409)
+        repository.names[tag] = repository.commit_of(revision)
+        self._json({})
+
     def info(self, name: str, revision: str = "main") -> None:
         tree = self._tree(name, revision)
         if tree is not None:
-            repository = self.hub.repositories[name]
-            sha = repository.head if revision == "main" else revision
+            sha = self.hub.repositories[name].commit_of(revision)
             self._json({"id": name, "sha": sha, "siblings": [{"rfilename": p} for p in tree]})
 
     def list_tree(self, name: str, revision: str, folder: str | None = None) -> None:
@@ -275,6 +304,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _tree(self, name: str, revision: str) -> dict[str, Blob] | None:
         repository = self.hub.repositories.get(name)
+        if repository and repository.access == "gated":
+            told = "Access to this model is restricted. You must be authenticated to access it."
+            self._json({"error": told}, status=403, code="GatedRepo")
+            return None
+        if repository and repository.access == "private" and not self.headers["Authorization"]:
+            repository = None
         tree = repository.tree(revision) if repository else None
         if tree is None:
             code = "RevisionNotFound" if repository else "RepoNotFound"
@@ -288,7 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
         blob = tree.get(path)
         if blob is None:
             return self._json({"error": "Entry not found"}, status=404, code="EntryNotFound")
-        commit = self.hub.repositories[name].head if revision == "main" else revision
+        commit = self.hub.repositories[name].commit_of(revision)
         headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{blob.etag}"'}
         headers |= {"X-Linked-Size": str(blob.size_bytes), "ETag": f'"{blob.etag}"'}
         if not blob.is_lfs:
@@ -325,9 +360,11 @@ class _Handler(BaseHTTPRequestHandler):
             faults.cuts_left -= 1
             cut = faults.cut_after[path]
             self.close_connection = True
-        for first in range(0, cut, SLICE_BYTES):
+        step = 1 if faults.drip_seconds else SLICE_BYTES
+        for first in range(0, cut, step):
+            time.sleep(faults.drip_seconds)
             try:
-                self.wfile.write(data[first : min(first + SLICE_BYTES, cut)])
+                self.wfile.write(data[first : min(first + step, cut)])
             except OSError:
                 # The store hung up: that is what a test of a limit wants.
                 self.close_connection = True
@@ -336,17 +373,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 _KIND = "(?:models|datasets)"
 _NAME = r"([\w.-]+/[\w.-]+)"
+_REVISION = r"([\w.-]+)"
 _ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
     (("POST",), r"/api/repos/create", _Handler.create),
     (("POST",), r"/api/validate-yaml", _Handler.validate_yaml),
-    (("POST",), rf"/api/models/{_NAME}/preupload/(\w+)", _Handler.preupload),
+    (("POST",), rf"/api/models/{_NAME}/preupload/{_REVISION}", _Handler.preupload),
     (("POST",), rf"/{_NAME}\.git/info/lfs/objects/batch", _Handler.batch),
     (("POST",), rf"/{_NAME}\.git/info/lfs/objects/verify", _Handler.verify),
     (("PUT",), r"/lfs/([0-9a-f]{64})", _Handler.upload),
-    (("POST",), rf"/api/models/{_NAME}/commit/(\w+)", _Handler.commit),
+    (("POST",), rf"/api/models/{_NAME}/commit/{_REVISION}", _Handler.commit),
+    (("POST",), rf"/api/models/{_NAME}/tag/{_REVISION}", _Handler.tag),
     (("GET",), rf"/api/{_KIND}/{_NAME}", _Handler.info),
-    (("GET",), rf"/api/{_KIND}/{_NAME}/revision/(\w+)", _Handler.info),
-    (("GET",), rf"/api/{_KIND}/{_NAME}/tree/(\w+)(?:/(.+))?", _Handler.list_tree),
-    (("GET", "HEAD"), rf"/(?:datasets/)?{_NAME}/resolve/(\w+)/(.+)", _Handler.resolve),
+    (("GET",), rf"/api/{_KIND}/{_NAME}/revision/{_REVISION}", _Handler.info),
+    (("GET",), rf"/api/{_KIND}/{_NAME}/tree/{_REVISION}(?:/(.+))?", _Handler.list_tree),
+    (("GET", "HEAD"), rf"/(?:datasets/)?{_NAME}/resolve/{_REVISION}/(.+)", _Handler.resolve),
     (("GET", "HEAD"), r"/cdn/([0-9a-f]{64})/(.+)", _Handler.content),
 ]

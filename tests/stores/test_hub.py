@@ -25,6 +25,7 @@ from seshu_swarm import packages, references
 from seshu_swarm.errors import SeshuError, UsageError
 from seshu_swarm.packages import MANIFEST
 from seshu_swarm.stores.hub import ATTEMPTS, HubStore
+from seshu_swarm.stores.repository import HubRepository
 from tests.stores.hub_server import TOKEN, HubServer
 
 pytestmark = pytest.mark.swarm
@@ -206,6 +207,22 @@ def test_a_branch_is_no_reference() -> None:
         references.parse(f"hf://{REPOSITORY}@main#sha256={'0' * 64}")
 
 
+def test_a_branch_that_is_named_like_a_commit_cannot_move_what_was_pinned(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    digest, name = references.parse(reference).digest, "0123456789abcdef" * 2 + "01234567"
+    repository = hub.repositories[REPOSITORY]
+    repository.names[name] = repository.head
+    moving = f"hf://{REPOSITORY}@{name}#sha256={digest}"
+    assert "error" not in child.fetch(moving, tmp_path / "before")
+    other = pushed(child, tmp_path / "other", {"adapter_config.json": b"{}"})
+    repository.names[name] = references.parse(other).repository[1]
+    answer = child.fetch(moving, tmp_path / "after")
+    assert answer["error"] == "DigestError" and f"{digest} was announced" in answer["text"]
+    assert not (tmp_path / "after").exists()
+
+
 @pytest.mark.parametrize(
     ("served_bytes", "said"),
     [
@@ -285,6 +302,63 @@ def test_a_repository_that_is_not_there(
     answer = child.fetch(f"hf://{place}#sha256={'0' * 64}", tmp_path / "copy")
     assert answer["error"] == "PackageError", answer
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_private_repository_opens_to_its_owners_token_alone(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.repositories[REPOSITORY].access = "private"
+    try:
+        answer = child.fetch(reference, tmp_path / "copy")
+        assert answer["error"] == "PackageError" and "HTTP 401" in answer["text"], answer
+        assert not (tmp_path / "copy").exists()
+        assert "error" not in child.fetch(reference, tmp_path / "copy", token=TOKEN)
+    finally:
+        hub.repositories[REPOSITORY].access = "public"
+
+
+def test_a_gated_repository_is_said_to_be_one(hub: HubServer, child: Child, tmp_path: Path) -> None:
+    reference = pushed(child, tmp_path / "own", SMALL)
+    hub.repositories[REPOSITORY].access = "gated"
+    try:
+        answer = child.fetch(reference, tmp_path / "copy", token=TOKEN)
+    finally:
+        hub.repositories[REPOSITORY].access = "public"
+    assert answer["error"] == "PackageError"
+    assert "HTTP 403, Access to this model is restricted" in answer["text"]
+
+
+def test_a_hub_that_drips_is_given_up_and_what_it_gave_is_kept(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    """Each byte comes before any socket times out: only a deadline on the whole file ends it."""
+    reference = pushed(child, tmp_path / "own", {"w.safetensors": b"w" * 4_000})
+    child.fetch(reference, tmp_path / "copy", names=[])
+    hub.faults.drip_seconds = 0.01
+    answer = child.fetch(reference, tmp_path / "copy", seconds=0.3)
+    assert answer["error"] == "PeerLostError", answer
+    assert "bytes of w.safetensors in 0." in answer["text"] and "per second" in answer["text"]
+    assert answer["seconds"] < 6.0
+    kept = (tmp_path / "copy" / "w.safetensors.partial").stat().st_size
+    assert 0 < kept < 4_000
+    hub.forget()
+    assert "error" not in child.fetch(reference, tmp_path / "copy")
+    assert hub.downloads() == [("w.safetensors", kept)]
+
+
+def test_a_push_upon_another_commit_names_both(
+    hub: HubServer, child: Child, tmp_path: Path
+) -> None:
+    first = references.parse(pushed(child, tmp_path / "one", SMALL)).repository[1]
+    second = references.parse(pushed(child, tmp_path / "two", {"a.txt": b"a"})).repository[1]
+    (tmp_path / "b.txt").write_text("b")
+    answer = child.call("commit", file=str(tmp_path / "b.txt"), parent=first, token=TOKEN)
+    assert answer["error"] == "ForkedError", answer
+    assert first in answer["text"] and second in answer["text"]
+    assert hub.repositories[REPOSITORY].head == second
+    answer = child.call("commit", file=str(tmp_path / "b.txt"), parent=second, token=TOKEN)
+    assert hub.repositories[REPOSITORY].head == answer["commit"] != second
 
 
 def test_an_unreachable_hub_is_an_error_in_time(tmp_path: Path, free_port: int) -> None:
@@ -386,6 +460,10 @@ async def _answer(call: dict[str, Any]) -> Answer:
     )
     if call["what"] == "push":
         return {"reference": str(await store.push(Path(call["folder"]), call["digest"]))}
+    if call["what"] == "commit":
+        writer = HubRepository(REPOSITORY, call["token"])
+        files = {"b.txt": Path(call["file"])}
+        return {"commit": writer.commit(files, "b", parent=call["parent"])}
     reference = references.parse(call["reference"])
     if call["what"] == "snapshot":
         from huggingface_hub import snapshot_download
