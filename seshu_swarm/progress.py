@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ class Bar:
         self._label = label
         self._shown_at, self._shown_fraction = 0.0, -1.0
         self._rich: Progress | None = None
+        self._began: tuple[float, float] | None = None
 
     def __enter__(self) -> Self:
         if log.is_text() and sys.stderr.isatty():
@@ -51,8 +53,16 @@ class Bar:
         if self._rich:
             self._rich.update(self._rich.task_ids[0], completed=fraction, facts=shown)
         elif self._is_due(fraction):
-            text = f"{self._label} {fraction:.0%} {shown}"
+            left = self._seconds_left(fraction)
+            text = f"{self._label} {fraction:.0%} {shown}" + _left(left)
+            facts |= {} if left is None else {"seconds_left": round(left)}
             log.event("progress", text, label=self._label, fraction=fraction, **facts)
+
+    def _seconds_left(self, fraction: float) -> float | None:
+        """At the speed since the first update; what was done before it took no time here."""
+        now = time.monotonic()
+        began, first = self._began = self._began or (now, fraction)
+        return (now - began) * (1 - fraction) / (fraction - first) if fraction > first else None
 
     def _is_due(self, fraction: float) -> bool:
         now = time.monotonic()
@@ -66,6 +76,10 @@ class Bar:
         if due:
             self._shown_at, self._shown_fraction = now, fraction
         return due
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f", {timedelta(seconds=round(seconds))} left"
 
 
 def _short(value: Any) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from seshu_swarm.adapters.rules import TARGETS
 from seshu_swarm.config import JoinConfig, OutputConfig, setting
 from seshu_swarm.errors import UsageError
 from seshu_swarm.peer.guest import GuestConfig
+
+TASK = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +47,34 @@ class FinetuneConfig(LentConfig):
         None, "Own rows: a file, a folder or a Hub data set; unset: a shard of the run's catalogue."
     )
     columns: str = setting(
-        "", "Columns of own data as FIELD=COLUMN,…; fields: instruction, input, output."
+        "",
+        "Columns of own data as FIELD=COLUMN,…; fields: instruction, input, output, language; "
+        "src and tgt of pairs.",
+    )
+    split: str = setting("train", "Split of a Hub data set.")
+    subset: str = setting(
+        "", "Subset (configuration) of a Hub data set; unset for Samanantar: the language."
+    )
+    max_rows: int | None = setting(
+        None, "Most own rows read; unset: all of a file or folder, 20000 of a Hub data set."
     )
     bad_rows: str = setting("refuse", "Unreadable rows: refuse the run, or skip and count them.")
+    task: str = setting(
+        "",
+        "Offer the adapter for this task, by name (a-z, 0-9, -), to whoever fetches it, and never "
+        "for merging; unset: offer it for the next checkpoint.",
+    )
     store: str = setting("swarm", "Where the adapter goes: swarm, file, or hub.")
     repository: str = setting("", "Hub repository OWNER/NAME to push to, with --store hub.")
     licence: str = setting("CC-BY-4.0", "Licence under which you give the adapter.")
     rank: int = setting(16, "Rank of the LoRA matrices.")
+    targets: tuple[str, ...] = setting(TARGETS, "Projections of each block that get LoRA matrices.")
+    learning_rate: float = setting(5e-3, "Peak learning rate of AdamW; it falls along a cosine.")
+    warmup_fraction: float = setting(
+        0.05, "Share of the training in which the learning rate rises to its peak."
+    )
+    batch_tokens: int = setting(1_024, "Most tokens computed at once.")
+    accumulate: int = setting(1, "Batches whose gradients make one optimiser step.")
     max_steps: int = setting(2_000, "Most optimiser steps.")
     max_seconds: float = setting(3_600.0, "Most training time, in seconds.")
     replay_share: float = setting(
@@ -67,6 +92,10 @@ class FinetuneConfig(LentConfig):
             raise UsageError(f"--bad-rows {self.bad_rows!r} is unknown", way_out="refuse or skip")
         if not 1 <= self.rank <= 64:
             raise UsageError(f"--rank {self.rank}", rule="1 to 64: larger adapters are refused")
+        if self.task and not TASK.fullmatch(self.task):
+            raise UsageError(f"--task {self.task!r}", rule="1-40 of a-z, 0-9 and -")
+        if self.max_rows is not None and self.max_rows < 1:
+            raise UsageError(f"--max-rows {self.max_rows}", rule="at least one row")
         if self.store == "hub" and not self.repository:
             raise UsageError("--store hub without --repository", way_out="--repository OWNER/NAME")
 

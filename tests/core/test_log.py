@@ -68,7 +68,22 @@ def test_progress_in_a_log_is_a_line_each_tenth(capsys: pytest.CaptureFixture[st
             bar.update(step / 1_000, loss=2.0)
     lines = capsys.readouterr().out.splitlines()
     assert 10 <= len(lines) <= 12
-    assert lines[0] == "training 0% loss 2" and lines[-1] == "training 100% loss 2"
+    assert lines[0] == "training 0% loss 2"
+    assert lines[-1] == "training 100% loss 2, 0:00:00 left"
+
+
+def test_progress_says_the_time_left_at_the_speed_so_far(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.configure("peer finetune", "json")
+    now = iter([100.0, 100.0, 130.0, 130.0])
+    monkeypatch.setattr("seshu_swarm.progress.time.monotonic", lambda: next(now))
+    with Bar("training") as bar:
+        bar.update(0.4)  # a training that was taken up again
+        bar.update(0.6)
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    # A fifth took 30 s, so two fifths take 60.
+    assert "seconds_left" not in first and second["seconds_left"] == 60
 
 
 def test_progress_for_programs_is_seldom_but_ends_with_the_end(

@@ -14,6 +14,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import MambaForCausalLM
 
 from seshu_swarm.adapters.delta import delta_of
@@ -26,13 +27,15 @@ from seshu_swarm.data.prompts import encode_row, prompt_of
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import DataError, DigestError, TrainingError, UsageError
-from seshu_swarm.feeding import TextBatches
+from seshu_swarm.feeding import RowBatches, TextBatches
 from seshu_swarm.mamba.model import SeshuMambaForCausalLM
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.peer.donating.lora import LoraResult, LoraSettings, finetune
+from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.donating.lora import LoraResult, finetune
 from seshu_swarm.peer.donating.lora_model import check_trained, load_lora_model
 from seshu_swarm.peer.donating.lora_rows import hold_out
+from seshu_swarm.peer.donating.lora_settings import LoraSettings, lora_settings
 from seshu_swarm.schedule import Budget, Schedule
 from seshu_swarm.training import StepReport, train
 
@@ -228,6 +231,63 @@ def test_stock_peft_refuses_the_adapter_as_the_card_says(
         )
 
 
+def test_accumulated_batches_make_one_step(base: tuple[Path, str], tmp_path: Path) -> None:
+    """Against AdamW by torch alone, on the mean loss of both batches together."""
+    settings = dataclasses.replace(SETTINGS, max_steps=1, warmup_fraction=0, accumulation=2)
+    result = finetune(base[0], ROWS, tmp_path / "adapter", settings=settings)
+    assert result is not None and result.tokens_per_second > 0
+    model = load_lora_model(base[0], rank=4, alpha=8, seed=3)
+    kept, _ = hold_out(ROWS, share=0.1, max_rows=200)
+    encoded = [encode_row(ByteTokeniser(), row, 96) for row in kept]
+    batches = RowBatches(encoded, max_tokens=512, seed=3)
+    nats, count = torch.zeros(()), 0
+    for ids, labels in (batches(0), batches(1)):
+        log_probs = model.logits(torch.from_numpy(ids[:, :-1])).log_softmax(-1)
+        learned = torch.from_numpy(labels[:, 1:])
+        is_learned = learned != -100
+        nats -= log_probs[is_learned].gather(1, learned[is_learned][:, None]).sum()
+        count += int(is_learned.sum())
+    (nats / count).backward()
+    parameters = list(model.trained_parameters().values())
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    # One step of one: the cosine has come to its end, a tenth of the peak.
+    torch.optim.AdamW(parameters, lr=0.001, betas=(0.9, 0.95), weight_decay=0).step()
+    found = load_file(result.folder / "adapter_model.safetensors")
+    for name, expected in model.lora_tensors().items():
+        assert torch.allclose(found[name], expected, atol=1e-6)
+
+
+# peft asks a stock model under a name that transformers has given up.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_lora_goes_where_it_is_wanted_and_stock_peft_may_load_it(
+    base: tuple[Path, str], tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SETTINGS, targets=("x_proj", "in_proj"))
+    result = finetune(base[0], ROWS, tmp_path / "adapter", settings=settings)
+    assert result is not None
+    adapter = read_adapter(result.folder, shape=SHAPE, rules=AdapterRules())
+    assert {name.rpartition(".")[2] for name in adapter.pairs} == {"in_proj", "x_proj"}
+    card = (result.folder / "README.md").read_text(encoding="utf-8")
+    assert "on in_proj, x_proj |" in card and "peft alone refuses" not in card
+    stock = MambaForCausalLM.from_pretrained(base[0])
+    with_adapter = peft.PeftModel.from_pretrained(stock, str(result.folder)).eval()
+    ids = torch.tensor([encode_row(ByteTokeniser(), ROWS[0], 96)[0]])
+    with torch.no_grad():
+        expected = merged(base[0], result.folder).logits(ids)
+        assert torch.allclose(with_adapter(input_ids=ids).logits, expected, atol=1e-4)
+
+
+def test_the_donor_s_flags_are_what_is_trained_with() -> None:
+    flags = FinetuneConfig(targets=("x_proj",), learning_rate=0.01, batch_tokens=256, accumulate=4)
+    settings = lora_settings(flags, has_text=False)
+    assert (settings.targets, settings.schedule.accumulation) == (("x_proj",), 4)
+    assert settings.schedule.learning_rate == 0.01 and settings.replay_share == 0
+    assert settings.max_tokens == 256, "a row is cut to what is computed at once"
+    assert lora_settings(flags, has_text=True).replay_share == flags.replay_share
+    with pytest.raises(UsageError, match="dt_proj"):
+        lora_settings(FinetuneConfig(targets=("dt_proj",)), has_text=False)
+
+
 class KilledError(Exception):
     """Stands for the end of the process: nothing after it runs."""
 
@@ -327,6 +387,11 @@ def test_replay_keeps_running_text(base: tuple[Path, str], tmp_path: Path) -> No
         {"held_out_share": 0.0},
         {"replay_share": 1.0},
         {"batch_tokens": 95},
+        {"targets": ()},
+        {"targets": ("in_proj", "dt_proj")},
+        {"accumulation": 0},
+        {"learning_rate": 1.0},
+        {"warmup_fraction": -0.1},
     ],
 )
 def test_senseless_settings_are_refused(change: dict[str, float]) -> None:

@@ -3,5 +3,6 @@
 donor        life of a donor                     rows        own rows, or the dealt shard
 tuning       one adapter, within the limits      lora        local LoRA SFT, without network
 lora_model   the base with LoRA in it            lora_rows   rows to train on and to hold out
-lora_card    how to use an adapter               handing_in  push, submit, announce, ask
+lora_card    how to use an adapter               lora_settings  how it is trained (pure)
+handing_in   push, submit, announce, ask
 """

@@ -21,6 +21,7 @@ from seshu_swarm.joining import Joined
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating.handing_in import ask_verdict, hand_in, push
+from seshu_swarm.peer.donating.lora_settings import lora_settings
 from seshu_swarm.peer.donating.rows import Dealt, own_rows, running_text, shard_rows
 from seshu_swarm.peer.donating.tuning import Tuned, tune
 from seshu_swarm.peer.guest import Guest
@@ -37,6 +38,8 @@ FOLLOW_SECONDS = 10.0
 
 
 def run(settings: FinetuneConfig) -> int:
+    lora_settings(settings, has_text=True)  # refuses senseless ones before anybody is joined
+
     async def donate(joined: Joined, guest: Guest, stop: Stop) -> bool:
         text = f"ready training for run {joined.run.run_id}"
         log.event("ready", text, peer_id=joined.swarm.peer_id)

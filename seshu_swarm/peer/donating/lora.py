@@ -20,13 +20,13 @@ from typing import Any, Unpack
 import numpy as np
 
 from seshu_swarm import packages
-from seshu_swarm.adapters.rules import AdapterRules
+from seshu_swarm.adapters.rules import TARGETS
 from seshu_swarm.data.batches import pack_documents
 from seshu_swarm.data.prompts import encode_row
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.data.tokeniser import ByteTokeniser, Tokeniser
 from seshu_swarm.data.windows import num_bytes, windows_of_rows
-from seshu_swarm.errors import TrainingError, UsageError
+from seshu_swarm.errors import TrainingError
 from seshu_swarm.evaluate.bits import window_nats
 from seshu_swarm.feeding import RowBatches, TextBatches, interleaved
 from seshu_swarm.peer.donating.lora_model import (
@@ -36,56 +36,13 @@ from seshu_swarm.peer.donating.lora_model import (
     save_adapter,
 )
 from seshu_swarm.peer.donating.lora_rows import hold_out
-from seshu_swarm.schedule import Budget, Schedule
+from seshu_swarm.peer.donating.lora_settings import LoraSettings
 from seshu_swarm.training import Batches, HookFunctions, Hooks, TrainingResult, train
 from seshu_swarm.training_state import StateFile
 
 STATE_FILE = "lora.safetensors"
 REPLAY_LENGTH = 256
 WINDOWS_PER_CALL = 8  # short enough to heed a stop within a second
-MAX_SCALE = AdapterRules().max_scale
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraSettings:
-    """How an adapter is trained. Raises UsageError.
-
-    `scale` is alpha / rank, the factor of ΔW. `max_tokens` cuts a row, `batch_tokens` bounds a
-    step. Of the rows `held_out_share` is kept for the check, at most `max_held_out_rows`.
-    `replay_share` of the steps see running text, where there is any.
-    """
-
-    rank: int = 16
-    scale: float = 2.0
-    learning_rate: float = 5e-3
-    warmup_fraction: float = 0.05
-    weight_decay: float = 0.0
-    max_steps: int = 2_000
-    max_seconds: float = 3_600.0
-    held_out_share: float = 0.1
-    max_held_out_rows: int = 200
-    max_tokens: int = 512
-    batch_tokens: int = 1_024
-    replay_share: float = 0.3
-    seed: int = 0
-    state_period_seconds: float = 20.0
-
-    def __post_init__(self) -> None:
-        if not (self.rank >= 1 and 0 < self.scale <= MAX_SCALE):
-            raise UsageError(
-                f"rank {self.rank} with scale {self.scale}",
-                rule=f"a rank from 1, a scale of at most {MAX_SCALE:g}: coordinators refuse more",
-            )
-        if not (0 < self.held_out_share < 1 and 0 <= self.replay_share < 1):
-            raise UsageError(
-                f"held-out share {self.held_out_share} and replay share {self.replay_share}",
-                rule="shares between 0 and 1",
-            )
-        if self.batch_tokens < self.max_tokens:
-            raise UsageError(
-                f"{self.batch_tokens} tokens in a batch and {self.max_tokens} in a row",
-                rule="a batch holds at least one whole row",
-            )
 
 
 @dataclass(frozen=True)
@@ -130,7 +87,13 @@ def finetune(
     tokeniser = ByteTokeniser()
     batches = _batches(tokeniser, kept, documents, settings)
     alpha = settings.rank * settings.scale
-    model = load_lora_model(base_folder, rank=settings.rank, alpha=alpha, seed=settings.seed)
+    model = load_lora_model(
+        base_folder,
+        rank=settings.rank,
+        alpha=alpha,
+        seed=settings.seed,
+        targets=settings.targets,
+    )
     state_file = _state_file(resume_folder, settings, revision, [*kept, *documents])
     caller = Hooks(**hooks)
     loss_before = answer_loss(model, tokeniser, held, should_stop=caller.should_stop)
@@ -214,14 +177,13 @@ def _train(
     hooks: Hooks,
     state_file: StateFile | None,
 ) -> TrainingResult:
-    schedule = Schedule(
-        learning_rate=settings.learning_rate,
-        warmup_fraction=settings.warmup_fraction,
-        weight_decay=settings.weight_decay,
-    )
-    budget = Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds)
     return train(
-        model, batches, schedule=schedule, budget=budget, hooks=hooks, state_file=state_file
+        model,
+        batches,
+        schedule=settings.schedule,
+        budget=settings.budget,
+        hooks=hooks,
+        state_file=state_file,
     )
 
 
@@ -250,7 +212,10 @@ def _about(
         "num_rows": len(rows),
         "rank": settings.rank,
         "scale": settings.scale,
+        "targets": [target for target in TARGETS if target in settings.targets],
         "learning_rate": settings.learning_rate,
+        "batch_tokens": settings.batch_tokens,
+        "accumulation": settings.accumulation,
         "replay_share": settings.replay_share,
         "num_steps": trained.num_steps,
         "num_tokens": trained.num_tokens,

@@ -25,7 +25,7 @@ tags: [seshu-swarm, mamba, lora]
 | base revision | `{base_revision}` |
 | language | {language} |
 | rows | {num_rows} |
-| LoRA | rank {rank}, scale {scale:g}, on in_proj, x_proj and out_proj |
+| LoRA | rank {rank}, scale {scale:g}, on {targets} |
 | training | {num_steps} steps, {num_tokens} tokens |
 | held-out answers | {before:.3f} → {after:.3f} bits per byte |
 
@@ -55,8 +55,12 @@ from transformers import MambaForCausalLM
 
 model = MambaForCausalLM.from_pretrained("merged")
 ```
-
+"""
+_REFUSED = """
 peft alone refuses this adapter on `MambaForCausalLM`: it allows no LoRA on the `out_proj` of Mamba.
+"""
+_SKIPPED = """
+On `MambaForCausalLM` with fused kernels, peft alone would pass LoRA on `x_proj` over in silence.
 """
 
 
@@ -64,4 +68,8 @@ def adapter_card(about: Mapping[str, Any]) -> str:
     """Markdown, from the facts of the manifest."""
     before = about["held_out_nats_per_byte_before"] / math.log(2)
     after = about["held_out_nats_per_byte_after"] / math.log(2)
-    return _CARD.format_map({**about, "before": before, "after": after})
+    targets = about["targets"]
+    card = _CARD.format_map(
+        {**about, "targets": ", ".join(targets), "before": before, "after": after}
+    )
+    return card + (_REFUSED if "out_proj" in targets else _SKIPPED if "x_proj" in targets else "")

@@ -1,6 +1,6 @@
 """The base model with LoRA, and the package that holds only the LoRA.
 
-peft puts LoRA on the three projections that the strict reader accepts, by name (`all-linear` would
+peft puts LoRA on those of the three projections that the strict reader accepts, by name (`all-linear` would
 add `dt_proj`, which the strict reader refuses). The package carries the base's digest, a card, and
 nothing that names a machine or a person. Knows no rows.
 
@@ -10,7 +10,7 @@ Shapes: B batch, L length, V vocab_size.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,12 @@ from seshu_swarm.training import Batch, batch_nats
 class LoraModel(nn.Module):
     """`logits(ids)` with LoRA; only its tensors require a gradient, and every B starts at 0."""
 
-    def __init__(self, base: SeshuMambaForCausalLM, *, rank: int, alpha: float) -> None:
+    def __init__(
+        self, base: SeshuMambaForCausalLM, *, rank: int, alpha: float, targets: Sequence[str]
+    ) -> None:
         super().__init__()
         config = peft.LoraConfig(
-            r=rank, lora_alpha=alpha, target_modules=list(TARGETS), task_type="CAUSAL_LM"
+            r=rank, lora_alpha=alpha, target_modules=sorted(targets), task_type="CAUSAL_LM"
         )
         self.peft_model = peft.get_peft_model(base, config)
 
@@ -53,7 +55,9 @@ class LoraModel(nn.Module):
         return {name: t.detach().to("cpu", torch.float32).contiguous() for name, t in found.items()}
 
 
-def load_lora_model(base_folder: Path, *, rank: int, alpha: float, seed: int) -> LoraModel:
+def load_lora_model(
+    base_folder: Path, *, rank: int, alpha: float, seed: int, targets: Sequence[str] = TARGETS
+) -> LoraModel:
     """The checkpoint, its digests checked, with fresh LoRA. Raises PackageError."""
     base = SeshuMambaForCausalLM(SeshuMambaConfig.from_shape(checkpoints.read_shape(base_folder)))
     state = base.state_dict()
@@ -61,7 +65,7 @@ def load_lora_model(base_folder: Path, *, rank: int, alpha: float, seed: int) ->
         state[name].copy_(tensor)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LoraModel(base, rank=rank, alpha=alpha)
+        model = LoraModel(base, rank=rank, alpha=alpha, targets=targets)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seshu_swarm.data.catalogue import deal, read_pretrain_shard, read_shard, shards_of
-from seshu_swarm.data.own_rows import read_rows
+from seshu_swarm.data.hub_rows import Part
+from seshu_swarm.data.own_rows import PAIR_KEYS, ROW_KEYS, read_rows
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.errors import DataError, UsageError
 from seshu_swarm.joining import Joined
@@ -39,6 +40,8 @@ def own_rows(settings: FinetuneConfig) -> Dealt:
         language=language,
         columns=_columns(settings.columns),
         bad_rows="skip" if settings.bad_rows == "skip" else "refuse",
+        max_rows=settings.max_rows,
+        part=Part(settings.split, settings.subset),
     )
     return Dealt(rows, language, settings.data or "")
 
@@ -47,10 +50,10 @@ def _columns(text: str) -> dict[str, str]:
     columns = {}
     for part in filter(None, text.split(",")):
         field, equals, column = part.partition("=")
-        if not equals or field not in ("instruction", "input", "output"):
+        if not equals or field not in (*ROW_KEYS, *PAIR_KEYS):
             raise UsageError(
                 f"--columns {part!r}",
-                rule="FIELD=COLUMN",
+                rule=f"FIELD=COLUMN; fields: {', '.join((*ROW_KEYS, *PAIR_KEYS))}",
                 way_out="output=answer,instruction=question",
             )
         columns[field] = column

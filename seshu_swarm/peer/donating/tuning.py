@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
+import json
 import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from seshu_swarm import log, packages
+from seshu_swarm.data.text import Document, Row
 from seshu_swarm.errors import MemoryLimitError
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.donating.lora_settings import lora_settings
 from seshu_swarm.peer.donating.rows import Dealt
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.progress import Bar
@@ -53,8 +57,11 @@ async def tune(
 
 def _folder(base: Path, dealt: Dealt, settings: FinetuneConfig) -> Path:
     """One folder per base, rows and settings, so that a killed training finds its own again."""
-    key = repr((dealt.source, dealt.language, settings.rank, settings.seed, settings.max_steps))
-    name = f"{base.name[:16]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    wanted = lora_settings(settings, has_text=bool(dealt.documents))
+    items: list[Row | Document] = [*dealt.rows, *dealt.documents]
+    digests = [item.digest for item in items]
+    key = json.dumps([dataclasses.asdict(wanted), dealt.language, digests])
+    name = f"{base.name[:16]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     return settings.state_path / "adapters" / name
 
 
@@ -87,7 +94,7 @@ def _train(
     base: Path, dealt: Dealt, settings: FinetuneConfig, folder: Path, watch: Watch
 ) -> Tuned | None:
     # transformers and peft take seconds to import; hosts never pay for them.
-    from seshu_swarm.peer.donating.lora import LoraSettings, finetune
+    from seshu_swarm.peer.donating.lora import finetune
     from seshu_swarm.training import StepReport
 
     shown_at = 0.0
@@ -107,13 +114,7 @@ def _train(
             base,
             dealt.rows,
             folder,
-            settings=LoraSettings(
-                rank=settings.rank,
-                max_steps=settings.max_steps,
-                max_seconds=settings.max_seconds,
-                seed=settings.seed,
-                replay_share=settings.replay_share if dealt.documents else 0.0,
-            ),
+            settings=lora_settings(settings, has_text=bool(dealt.documents)),
             documents=dealt.documents,
             resume_folder=folder.with_name(folder.name + ".state"),
             on_step=on_step,
