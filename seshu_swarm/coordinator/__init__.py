@@ -10,4 +10,5 @@ pretraining/  `pretrain`: the base, from running text
 rounds/       states of a round, intake, gathering, holding, reporting
 blind/        from candidates without names to a mixture, a gate, a final word
 releasing/    the next checkpoint and its card
+upkeep/       between rounds, and for the day the machine is lost
 """

@@ -12,6 +12,7 @@ from seshu_swarm.coordinator.config import (
     StatusConfig,
     VerifyConfig,
 )
+from seshu_swarm.coordinator.upkeep.config import BackupConfig, RestoreConfig
 
 ROLE = "seshu_swarm.coordinator"
 COMMANDS = (
@@ -20,6 +21,8 @@ COMMANDS = (
         "pretrain", PretrainConfig, f"{ROLE}.pretraining.command:run", "Train the run's base model."
     ),
     Command("run", RunConfig, f"{ROLE}.lifecycle:run", "Serve the run and hold its rounds."),
+    Command("backup", BackupConfig, f"{ROLE}.upkeep.backup:run", "Copy what cannot be made again."),
+    Command("restore", RestoreConfig, f"{ROLE}.upkeep.restore:run", "A run folder from a backup."),
     Command("status", StatusConfig, f"{ROLE}.showing:status", "Show the run and its rounds."),
     Command("round", RoundConfig, f"{ROLE}.showing:round_report", "Show one round's verdicts."),
     Command(

@@ -10,6 +10,7 @@ from seshu_swarm import log
 from seshu_swarm.coordinator.config import PretrainConfig
 from seshu_swarm.coordinator.pretraining.training import PretrainSettings, pretrain
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.lineage import Kind, Lineage
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.jsonl import document_of, read_items
 from seshu_swarm.data.text import Document
@@ -59,7 +60,9 @@ def _pretrain(settings: PretrainConfig, folder: RunFolder, ledger: Ledger) -> in
         log.event("stopped", "stopped; the same command goes on from here")
         return EXIT_INTERRUPTED
     publish_folder(fresh, folder.package(digest))
-    ledger.set_fact("revision", digest)
+    lineage = Lineage(ledger.database)
+    head = lineage.head()
+    lineage.add(digest, parent=head.revision if head else None, kind=Kind.PRETRAINING)
     log.event("pretrained", f"pretrained revision {digest}", revision=digest)
     return 0
 
