@@ -33,6 +33,7 @@ from seshu_swarm.checkpoints.layout import (
     files_for_span,
 )
 from seshu_swarm.checkpoints.reading import (
+    StoredTensors,
     load_ends,
     load_span,
     load_tensors,
@@ -48,6 +49,7 @@ __all__ = [
     "INDEX",
     "KIND",
     "WHOLE_FILE",
+    "StoredTensors",
     "block_shard",
     "byte_tokeniser",
     "files_for_ends",

@@ -8,7 +8,8 @@ loaded and a buffer of a mebibyte. Knows no network.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -78,27 +79,57 @@ def load_ends(folder: Path) -> Ends:
 
 def load_whole(folder: Path) -> WholeModel:
     """The whole model, without transformers. Raises PackageError."""
-    shape = read_shape(folder)
-    span = load_span(folder, Span(0, shape.num_blocks))
-    return WholeModel(shape, ends=load_ends(folder), span=span)
+    return StoredTensors.open(folder).load_whole()
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor by its global name, float32. Raises PackageError."""
-    shape = read_shape(folder)
-    files = _tensor_files(folder, shape, list(names_by_file(shape)))
-    tensors = {n: torch.empty(s, dtype=torch.float32) for n, s in shape.all_tensors().items()}
-    _read(files, tensors)
+    stored = StoredTensors.open(folder)
+    sizes = stored.shape.all_tensors()
+    tensors = {n: torch.empty(s, dtype=torch.float32) for n, s in sizes.items()}
+    stored.read_into(tensors)
     return tensors
 
 
-def _fill(module: SpanModule | Ends, files: Sequence[TensorFile]) -> None:
+@dataclass(frozen=True)
+class StoredTensors:
+    """All tensors of a checkpoint where they lie: verified once, then read as often as wanted."""
+
+    shape: MambaShape
+    files: tuple[TensorFile, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> StoredTensors:
+        """Check digests and headers; nothing is loaded. Raises PackageError."""
+        shape = read_shape(folder)
+        return cls(shape, tuple(_tensor_files(folder, shape, list(names_by_file(shape)))))
+
+    def load_whole(self) -> WholeModel:
+        """The whole model. Raises PackageError."""
+        with torch.device("meta"):
+            model = WholeModel(self.shape)
+        _fill(model, self.files)
+        return model
+
+    def read_into(self, destinations: Mapping[str, Tensor]) -> None:
+        """Read the named tensors into contiguous float32 ones. Raises PackageError."""
+        try:
+            _read(self.files, destinations)
+        except OSError as error:
+            raise PackageError(
+                f"{error.filename} is not readable any more: {error.strerror}",
+                rule="a checkpoint in use stays where it is",
+                way_out=WAY_OUT,
+            ) from None
+
+
+def _fill(module: SpanModule | Ends | WholeModel, files: Sequence[TensorFile]) -> None:
     """Give a module made on the meta device memory, and read its tensors into it."""
     module.to_empty(device="cpu")
     _read(files, module.checkpoint_tensors())
 
 
-def _read(files: Sequence[TensorFile], destinations: dict[str, Tensor]) -> None:
+def _read(files: Sequence[TensorFile], destinations: Mapping[str, Tensor]) -> None:
     for file in files:
         file.read_into({n: t for n, t in destinations.items() if n in file.entries})
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import math
+import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from seshu_swarm import checkpoints
 from seshu_swarm.adapters.controls import noise_control, null_control
 from seshu_swarm.adapters.delta import LowRankDelta
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import Adapter
-from seshu_swarm.coordinator.blind.scoring import HeldOut, Scorer, applied
+from seshu_swarm.coordinator.blind.base import Base
+from seshu_swarm.coordinator.blind.scoring import HeldOut, Scorer, comparisons_of
 from seshu_swarm.coordinator.blind.search import SelectionRule
 from seshu_swarm.coordinator.blind.selecting import Controls, select
 from seshu_swarm.data.windows import Window
-from seshu_swarm.errors import UsageError
+from seshu_swarm.errors import PackageError, UsageError
 from seshu_swarm.evaluate.bits import window_nats
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
@@ -38,6 +41,18 @@ def _one_thread() -> Iterator[None]:
 def make_model() -> WholeModel:
     torch.manual_seed(0)
     return WholeModel(SHAPE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The model as a checkpoint, with a zero whose sign a sum would lose."""
+    model = make_model()
+    with torch.no_grad():
+        model.checkpoint_tensors()[f"{IN_PROJ}.weight"][0, 0] = -0.0
+    tensors = model.checkpoint_tensors()
+    path = tmp_path / "base"
+    checkpoints.save_checkpoint(path, shape=SHAPE, tensors=tensors, about={}, card="", tokeniser={})
+    return path
 
 
 def make_windows(language: str, count: int, *, seed: int) -> list[Window]:
@@ -96,15 +111,14 @@ def trained(language: str, sign: float = 1.0) -> Adapter:
     return Adapter("0" * 64, 4, 1.0, pairs)
 
 
-def test_score_is_that_of_a_model_merged_elsewhere() -> None:
-    model, sets = make_model(), held_out()
-    adapter = random_adapter(1)
-    merged = copy.deepcopy(model)
+def test_score_is_that_of_a_model_merged_elsewhere(folder: Path) -> None:
+    sets, adapter = held_out(), random_adapter(1)
+    merged = checkpoints.load_whole(folder)
     with torch.no_grad():
         for module, (A, B) in adapter.pairs.items():
             weight = merged.checkpoint_tensors()[f"{module}.weight"]
             weight.copy_((weight.double() + 0.5 * 0.1 * (B.double() @ A.double())).float())
-    scores = Scorer(model, sets).score(LowRankDelta(adapter), lam=0.5)
+    scores = Scorer(Base(folder), sets).score(LowRankDelta(adapter), lam=0.5)
     for language in ("hi", "ta"):
         np.testing.assert_array_equal(
             scores.rows[language], window_nats(merged, sets.rows[language])
@@ -114,57 +128,61 @@ def test_score_is_that_of_a_model_merged_elsewhere() -> None:
         )
 
 
-def test_base_is_restored_bit_for_bit() -> None:
-    model = make_model()
-    with torch.no_grad():
-        model.checkpoint_tensors()[f"{IN_PROJ}.weight"][0, 0] = -0.0
-    before = bits(model)
-    scorer = Scorer(model, held_out())
-    base = scorer.score(None)
+def test_base_is_restored_bit_for_bit(folder: Path) -> None:
+    base, before = Base(folder), bits(checkpoints.load_whole(folder))
+    scorer = Scorer(base, held_out())
+    first = scorer.score(None)
     for lam in (0.0, 0.3, 1e6):
         scores = scorer.score(LowRankDelta(random_adapter(2)), lam=lam)
-        assert bits(model) == before
-        assert (scores.rows["hi"] == base.rows["hi"]).all() == (lam == 0.0)
+        assert bits(base.model) == before
+        assert (scores.rows["hi"] == first.rows["hi"]).all() == (lam == 0.0)
 
 
-def test_base_is_restored_after_errors() -> None:
-    model = make_model()
-    before = bits(model)
+def test_base_is_restored_after_errors(folder: Path) -> None:
+    base = Base(folder)
+    before = bits(base.model)
     delta = LowRankDelta(random_adapter(2))
-    with pytest.raises(ZeroDivisionError), applied(model, delta):
-        assert bits(model) != before
+    with pytest.raises(ZeroDivisionError), base.with_delta(delta):
+        assert bits(base.model) != before
         raise ZeroDivisionError
-    assert bits(model) == before
+    assert bits(base.model) == before
     # The first matrices fit and are applied, the last one does not.
     for name in ("backbone.norm_f.weight", "backbone.unknown.weight"):
         misfit = {**dict(delta), name: torch.zeros(3, 3)}
-        with pytest.raises(UsageError, match=name), applied(model, misfit):
+        with pytest.raises(UsageError, match=name), base.with_delta(misfit):
             pass
-    assert bits(model) == before
+    assert bits(base.model) == before
 
 
-class Counting(WholeModel):
+def test_a_base_whose_files_went_away_says_so(folder: Path) -> None:
+    base = Base(folder)
+    with (
+        pytest.raises(PackageError, match="not readable any more"),
+        base.with_delta(LowRankDelta(random_adapter(2))),
+    ):
+        shutil.rmtree(folder)
+
+
+def test_base_is_scored_once_and_never_from_changed_weights(folder: Path) -> None:
+    base = Base(folder)
     calls = 0
 
-    def logits(self, ids_BL: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return super().logits(ids_BL)
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
 
-
-def test_base_is_scored_once_and_never_from_changed_weights() -> None:
-    torch.manual_seed(0)
-    model = Counting(SHAPE)
-    scorer = Scorer(model, held_out())
+    base.model.span.register_forward_hook(count)
+    scorer = Scorer(base, held_out())
     first = scorer.score(None)
-    calls = model.calls
+    before = calls
     assert scorer.score(None) is first and scorer.score_mixture(Mixture()) is first
-    assert model.calls == calls > 0
+    assert calls == before > 0
 
 
-def test_mixture_is_the_weighted_sum() -> None:
-    model, sets = make_model(), held_out()
+def test_mixture_is_the_weighted_sum(folder: Path) -> None:
+    sets = held_out()
     one, two = (LowRankDelta(random_adapter(seed)) for seed in (3, 4))
-    scorer = Scorer(model, sets, {"x": one, "y": two})
+    scorer = Scorer(Base(folder), sets, {"x": one, "y": two})
     by_hand = {name: 0.3 * one[name] + 0.1 * two[name] for name in one}
     mixed = scorer.score_mixture(Mixture.of({"x": 0.3, "y": 0.1}))
     np.testing.assert_allclose(mixed.rows["ta"], scorer.score(by_hand).rows["ta"], rtol=1e-6)
@@ -174,9 +192,9 @@ def total_bits(nats: Sequence[float], windows: Sequence[Window]) -> float:
     return sum(nats) / math.log(2) / sum(window.num_bytes for window in windows)
 
 
-def test_tuning_score_and_comparisons_have_the_right_signs() -> None:
-    model, sets = make_model(), held_out()
-    scorer = Scorer(model, sets, {"hi": LowRankDelta(trained("hi"))})
+def test_tuning_score_and_comparisons_have_the_right_signs(folder: Path) -> None:
+    sets = held_out()
+    scorer = Scorer(Base(folder), sets, {"hi": LowRankDelta(trained("hi"))})
     mixture = Mixture.of({"hi": 1.0})
     tuning, scores = scorer.tuning_score(mixture), scorer.score_mixture(mixture)
     base = scorer.base
@@ -193,12 +211,13 @@ def test_tuning_score_and_comparisons_have_the_right_signs() -> None:
         assert tuning.harm[language] == pytest.approx(harm, rel=1e-9)
     assert tuning.gain["hi"] > 0.05 and tuning.harm["hi"] < 0
     compared = scorer.compare(scores)
+    assert compared == comparisons_of(sets, base=base, candidate=scores)
     assert compared.gains["hi"].delta_bits_per_byte == pytest.approx(-tuning.gain["hi"])
     assert compared.harms["ta"].delta_bits_per_byte == pytest.approx(tuning.harm["ta"])
     assert compared.gains["hi"].num_windows == 12 and compared.gains["hi"].num_documents == 6
 
 
-def test_selection_on_a_real_model() -> None:
+def test_selection_on_a_real_model(folder: Path) -> None:
     useful = trained("hi")
     candidates = {
         "useful": useful,
@@ -206,7 +225,7 @@ def test_selection_on_a_real_model() -> None:
         "null": null_control(useful),
         "noise": noise_control(useful, seed=7),
     }
-    scorer = Scorer(make_model(), held_out(), {n: LowRankDelta(a) for n, a in candidates.items()})
+    scorer = Scorer(Base(folder), held_out(), {n: LowRankDelta(a) for n, a in candidates.items()})
     selection = select(
         scorer.tuning_score,
         [*candidates, "copy"],

@@ -10,18 +10,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm import checkpoints
 from seshu_swarm.adapters.controls import duplicate_control, noise_control, null_control
 from seshu_swarm.adapters.delta import Delta, LowRankDelta
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import Adapter
 from seshu_swarm.adapters.sketch import find_duplicates, sketch_of
-from seshu_swarm.coordinator.blind.scoring import Comparisons, HeldOut, Scorer, Scores
+from seshu_swarm.coordinator.blind.base import Base
+from seshu_swarm.coordinator.blind.scoring import (
+    Comparisons,
+    HeldOut,
+    Scorer,
+    Scores,
+    comparisons_of,
+)
 from seshu_swarm.coordinator.blind.search import SelectionRule, TuningScore
 from seshu_swarm.coordinator.blind.selecting import Controls, Selection, select
 from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
 from seshu_swarm.evaluate.bits import bits_per_byte
-from seshu_swarm.mamba.whole import WholeModel
 
 CONTROLS = Controls(null="control-null", noise="control-noise", duplicate="control-duplicate")
 CALLS_PER_CANDIDATE, CALLS_BESIDE = 4, 8
@@ -79,7 +84,7 @@ def choose(
     """Choose a mixture on the tuning split; `base` is a checkpoint folder."""
     everyone = with_controls(candidates, seed=seed)
     deltas = deltas_of(everyone)
-    scorer = Scorer(_load(base), tuning, deltas)
+    scorer = Scorer(Base(base), tuning, deltas)
     calls = 0
 
     def score(mixture: Mixture) -> TuningScore:
@@ -108,7 +113,7 @@ def decide(
     rule: AcceptRule,
 ) -> GateWord:
     """The gate: one reading of its split, the `test_index`-th that was ever made of it."""
-    scorer = Scorer(_load(base), split, deltas_of(candidates))
+    scorer = Scorer(Base(base), split, deltas_of(candidates))
     found = scorer.compare(scorer.score_mixture(mixture))
     verdict = gate(found.gains, found.harms, test_index=test_index, rule=rule)
     return GateWord(verdict, found)
@@ -116,14 +121,10 @@ def decide(
 
 def conclude(base: Path, published: Path, split: HeldOut) -> FinalWord:
     """The final word, from the checkpoint as it was written to disk; one model at a time."""
-    before = Scorer(_load(base), split)
-    current = before.base
-    merged = Scorer(_load(published), split).base
-    return FinalWord(before.compare(merged), _bits(split, current), _bits(split, merged))
-
-
-def _load(folder: Path) -> WholeModel:
-    return checkpoints.load_whole(folder).eval().requires_grad_(False)
+    before = Scorer(Base(base), split).base
+    after = Scorer(Base(published), split).base
+    comparisons = comparisons_of(split, base=before, candidate=after)
+    return FinalWord(comparisons, _bits(split, before), _bits(split, after))
 
 
 def _bits(held_out: HeldOut, scores: Scores) -> dict[str, float]:

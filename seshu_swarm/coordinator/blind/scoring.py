@@ -1,27 +1,24 @@
 """Scores of a model and of what a ΔW makes of it, in place, on held-out windows.
 
-Knows candidates as random ids with a ΔW, never an author or a file. A ΔW is added to the model's
-own weights, the windows are scored and the weights put back bit for bit: only merged weights are
-ever scored, and there is no copy of the model, only of the matrices that change.
+Knows candidates as random ids with a ΔW, never an author or a file. Only merged weights are ever
+scored, in the memory of the base itself.
+
+Candidates do not share the base's work below the first block that they change: the strict reader
+takes only adapters that name their projections in every block, so that none leaves block 0 alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from seshu_swarm.adapters.delta import Delta
-from seshu_swarm.adapters.merge.apply import apply_one
 from seshu_swarm.adapters.merge.mixture import Mixture
+from seshu_swarm.coordinator.blind.base import Base
 from seshu_swarm.coordinator.blind.search import TuningScore
 from seshu_swarm.data.windows import Window
-from seshu_swarm.errors import UsageError
 from seshu_swarm.evaluate.bits import Nats, bits_per_byte, window_nats
 from seshu_swarm.evaluate.paired import Comparison, compare
-from seshu_swarm.mamba.whole import WholeModel
 
 Windows = Mapping[str, Sequence[Window]]
 
@@ -51,32 +48,36 @@ class Comparisons:
 
 
 class Scorer:
-    """`model` is changed while a score runs and is the base again afterwards, also on errors."""
+    """The base is changed while a score runs and is itself again afterwards, also on errors.
+
+    Memory beside the base's and the candidates': activations and logits of `max_tokens_per_batch`
+    (of one window where a window is longer), and some float64 copies of the largest matrix.
+    """
 
     def __init__(
         self,
-        model: WholeModel,
+        base: Base,
         held_out: HeldOut,
         candidates: Mapping[str, Delta] | None = None,
         *,
         max_tokens_per_batch: int = 2048,
     ) -> None:
-        self._model, self._held_out, self._candidates = model, held_out, candidates or {}
+        self._base, self._held_out, self._candidates = base, held_out, candidates or {}
         self._max_tokens_per_batch = max_tokens_per_batch
-        self._base: Scores | None = None
+        self._base_scores: Scores | None = None
 
     @property
     def base(self) -> Scores:
         """Scores of the base, computed once."""
-        if self._base is None:
-            self._base = self._score_now()
-        return self._base
+        if self._base_scores is None:
+            self._base_scores = self._score_now()
+        return self._base_scores
 
     def score(self, delta: Delta | None, *, lam: float = 1.0) -> Scores:
         """Scores of W₀ + λ·ΔW; of the base for None. Raises UsageError for a misfit."""
         if delta is None:
             return self.base
-        with applied(self._model, delta, lam):
+        with self._base.with_delta(delta, lam):
             return self._score_now()
 
     def score_mixture(self, mixture: Mixture) -> Scores:
@@ -92,16 +93,13 @@ class Scorer:
 
     def compare(self, scores: Scores) -> Comparisons:
         """Paired comparisons with the base."""
-        return Comparisons(
-            gains=_compare(scores.rows, self.base.rows, self._held_out.rows),
-            harms=_compare(scores.text, self.base.text, self._held_out.text),
-        )
+        return comparisons_of(self._held_out, base=self.base, candidate=scores)
 
     def _score_now(self) -> Scores:
         rows, text = (
             {
                 language: window_nats(
-                    self._model, windows, max_tokens_per_batch=self._max_tokens_per_batch
+                    self._base.model, windows, max_tokens_per_batch=self._max_tokens_per_batch
                 )
                 for language, windows in part.items()
             }
@@ -110,24 +108,12 @@ class Scorer:
         return Scores(rows, text)
 
 
-@contextmanager
-def applied(model: WholeModel, delta: Delta, lam: float = 1.0) -> Iterator[None]:
-    """The model with W₀ + λ·ΔW inside the block, the very bits of W₀ after it."""
-    tensors = model.checkpoint_tensors()
-    originals: dict[str, torch.Tensor] = {}
-    try:
-        with torch.no_grad():
-            for name in delta:
-                matrix = delta[name]
-                if name not in tensors or tensors[name].shape != matrix.shape:
-                    raise UsageError(f"ΔW of {name}", rule="it must fit a weight of the base")
-                originals[name] = tensors[name].detach().clone()
-                tensors[name].copy_(apply_one(originals[name], matrix, lam))
-        yield
-    finally:
-        with torch.no_grad():
-            for name, original in originals.items():
-                tensors[name].copy_(original)
+def comparisons_of(held_out: HeldOut, *, base: Scores, candidate: Scores) -> Comparisons:
+    """Paired comparisons of two models' scores; neither model is needed any more."""
+    return Comparisons(
+        gains=_compare(candidate.rows, base.rows, held_out.rows),
+        harms=_compare(candidate.text, base.text, held_out.text),
+    )
 
 
 def _differences(
