@@ -32,6 +32,7 @@ from seshu_swarm.errors import (
     WireVersionError,
 )
 from seshu_swarm.identity import Identity
+from seshu_swarm.line import Line
 from seshu_swarm.link import Link
 from seshu_swarm.protocol import Hello
 from seshu_swarm.signing import ALLOWED_SKEW_SECONDS, SignedRecordValidator
@@ -83,6 +84,7 @@ class Swarm:
         self._p2p, self._node, self._validator = p2p, node, validator
         self._last_expiration: dict[str, float] = {}
         self._sequence = 0
+        self.line = Line(run_id)
         self._leaving: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
@@ -172,11 +174,14 @@ class Swarm:
         raise await self._no_run(link)
 
     async def current_run(self, link: Link) -> Found[records.RunRecord] | None:
-        """One look for the newest run record signed by the link's key."""
+        """One look for the newest run record signed by the link's key. Raises ForkError."""
         found = await self.lookup([uids.run_key(self.run_id)], records.RunRecord)
         # `signing` refuses a run record that names another key than the one that signed it.
         own = [f for f in found if f.record.coordinator == link.fingerprint]
-        return max(own, key=lambda f: f.record.sequence, default=None)
+        newest = max(own, key=lambda f: f.record.sequence, default=None)
+        if newest is not None:
+            self.line.follow(newest.record)
+        return newest
 
     async def _no_run(self, link: Link) -> Exception:
         found = await self.lookup([uids.run_key(self.run_id)], records.RunRecord)

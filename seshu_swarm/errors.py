@@ -7,7 +7,8 @@
     │   ├── UnreachableError     12   no address in the link answered
     │   ├── FingerprintError     13   the run is signed by another key than the link names
     │   ├── ClockError           14   this machine's clock is off by more than the swarm allows
-    │   └── WireVersionError     15   the other side speaks another wire version
+    │   ├── WireVersionError     15   the other side speaks another wire version
+    │   └── ForkError            16   two coordinators with one key: two signed successors of one revision
     ├── DataError                20   a row, a file or a language of the training text is missing or wrong
     ├── ResourceError            30   this machine cannot give what was asked
     │   ├── DiskFullError        31   no room left on the disk
@@ -19,7 +20,6 @@
     ├── RoundError               50   the round published nothing
     ├── MismatchError            51   the swarm's tokens differ from those of the whole model
     ├── TrainingError            52   the adapter did not improve, so it was not pushed
-    ├── ForkedError              53   two coordinators publish one run
     └── PeerError                60   another peer failed
         ├── PeerLostError        61   the connection ended before the final frame
         ├── DeadlineError        62   a peer did not answer in time
@@ -75,6 +75,10 @@ class WireVersionError(JoinError):
     exit_code = 15
 
 
+class ForkError(JoinError):
+    exit_code = 16
+
+
 class DataError(SeshuError):
     exit_code = 20
 
@@ -117,10 +121,6 @@ class MismatchError(SeshuError):
 
 class TrainingError(SeshuError):
     exit_code = 52
-
-
-class ForkedError(SeshuError):
-    exit_code = 53
 
 
 class PeerError(SeshuError):

@@ -11,6 +11,7 @@ from seshu_swarm import identity, link
 from seshu_swarm.config import JoinConfig
 from seshu_swarm.dht import Found, Listen, Swarm
 from seshu_swarm.errors import UsageError
+from seshu_swarm.line import Line
 from seshu_swarm.link import Link
 from seshu_swarm.packages import write_whole
 from seshu_swarm.records import RunRecord
@@ -66,6 +67,7 @@ async def join(settings: JoinConfig) -> Joined:
     peers = list(dict.fromkeys([*wanted.peers, *remembered(state_dir, wanted.run_id)]))
     listen = Listen(settings.host, settings.port, settings.announce)
     swarm = await Swarm.join(me, run_id=wanted.run_id, initial_peers=peers, listen=listen)
+    swarm.line = Line(wanted.run_id, state_dir)
     try:
         found = await swarm.run_record(wanted)
     except BaseException:

@@ -61,6 +61,7 @@ class RunRecord(Record):
     type: Literal["run"] = "run"
     coordinator: ShortText
     revision: Digest
+    parent: Digest | None = None
     num_blocks: Annotated[int, Field(ge=1, le=1_000)]
     d_model: Annotated[int, Field(ge=1, le=65_536)]
     num_parameters: Count

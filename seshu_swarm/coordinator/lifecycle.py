@@ -15,9 +15,10 @@ from seshu_swarm.coordinator.rounds.holding import RoundHolder
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.states import ENDED
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
+from seshu_swarm.coordinator.state.lineage import Lineage
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.dht import Listen, Swarm
-from seshu_swarm.errors import UnreachableError, UsageError
+from seshu_swarm.errors import ForkError, UnreachableError, UsageError
 from seshu_swarm.identity import Identity
 from seshu_swarm.link import Link
 from seshu_swarm.protocol import BLOBS, INTAKE
@@ -99,6 +100,8 @@ class Coordinator:
         return rounds[-1] if rounds and rounds[-1].state not in ENDED else None
 
     async def live(self, stop: Stop) -> None:
+        """Raises ForkError where the swarm knows a head that this run's ledger does not."""
+        await self._must_be_alone()
         await self._swarm.serve(BLOBS, self._holder.serve)
         await self._swarm.serve(INTAKE, self._intake.serve)
         await self.announce()
@@ -107,6 +110,20 @@ class Coordinator:
         await asyncio.gather(
             running.repeat(stop, ANNOUNCE_SECONDS, self.announce), self._rounds.hold(stop)
         )
+
+    async def _must_be_alone(self) -> None:
+        """A copy of this run's folder, or an older backup, must not publish beside another."""
+        link = Link(self._swarm.run_id, self._me.fingerprint, ())
+        found = await self._swarm.current_run(link)
+        line = Lineage(self._ledger.database).all()
+        known = {one.revision for one in line}
+        if found is not None and known and found.record.revision not in known:
+            raise ForkError(
+                f"the swarm is at {found.record.revision[:12]}, signed by this run's own key, and "
+                f"this ledger ends at {line[-1].revision[:12]}",
+                rule="one coordinator per run: two would sign two different rounds",
+                way_out="stop the other coordinator, or restore the newest backup",
+            )
 
     async def link(self) -> Link:
         """The join link: this peer first, then a neighbour to enter by when it is away."""
@@ -132,6 +149,7 @@ class Coordinator:
             run_id=self._swarm.run_id,
             coordinator=self._me.fingerprint,
             revision=self._ledger.fact("revision"),
+            parent=self._parent(),
             num_blocks=self._shape.num_blocks,
             d_model=self._shape.d_model,
             num_parameters=self._shape.num_parameters,
@@ -143,6 +161,10 @@ class Coordinator:
             round_closes_at=current.closes_at if current else 0.0,
             licence=self._ledger.fact("licence"),
         )
+
+    def _parent(self) -> str | None:
+        head = Lineage(self._ledger.database).head()
+        return head.parent if head else None
 
     def _checkpoint_record(self) -> CheckpointRecord:
         revision = self._ledger.fact("revision")

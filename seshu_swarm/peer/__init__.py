@@ -3,7 +3,8 @@
 __main__     the command line                    config      settings of every command
 auto         look what is lacking, and do it     roles       what the swarm lacks most (pure)
 guest        limits of the owner's machine       lending     join, work within them, leave
-host         life of a hosting peer              served      blocks of one revision, loaded
+host         life of a hosting peer              choosing    which blocks it hosts
+served       blocks of one revision, loaded
 serving      the streams of sessions             hosted      the parts held here, budgets
 admission    opening a part
 engine       computes what waits, in batches

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
 from seshu_swarm import checkpoints, log, round_trips, running
-from seshu_swarm.dht import Found
-from seshu_swarm.errors import MemoryLimitError, SeshuError, UsageError
+from seshu_swarm.errors import MemoryLimitError, SeshuError
+from seshu_swarm.following import Follower
 from seshu_swarm.gradients import GRADIENTS
 from seshu_swarm.joining import Joined, packages_of
 from seshu_swarm.peer import memory, status
+from seshu_swarm.peer.choosing import choose_blocks
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.gradients import GradientService
 from seshu_swarm.peer.guest import Guest
@@ -25,12 +25,12 @@ from seshu_swarm.peer.moving import Mover
 from seshu_swarm.peer.served import ServedSpan, bytes_to_host
 from seshu_swarm.peer.serving import SpanService
 from seshu_swarm.protocol import BLOBS, SESSIONS
-from seshu_swarm.records import ANNOUNCE_SECONDS, ProviderRecord, RunRecord, SpanRecord
+from seshu_swarm.records import ANNOUNCE_SECONDS, ProviderRecord, SpanRecord
 from seshu_swarm.references import Reference
 from seshu_swarm.round_trips import PINGS
 from seshu_swarm.running import Stop
 from seshu_swarm.session_messages import PUSHES
-from seshu_swarm.spans import Span, choose_span, coverage
+from seshu_swarm.spans import Span
 from seshu_swarm.stores.holder import Holder, HolderPolicy
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,6 @@ STORE_AGAIN_SECONDS = 60.0
 GOODBYE_SECONDS = 0.5
 DRAIN_SECONDS = 8.0
 HAND_OVER_POLL_SECONDS = 0.05
-BYTES_PER_PARAMETER = 4
 
 
 def run(settings: HostConfig) -> int:
@@ -65,10 +64,11 @@ class HostingPeer:
             allow_upload=guest.allow_upload,
             on_stored=self._held.add,
         )
+        self._follower = Follower(joined)
         self._span = Span(0, 1)
 
     async def live(self, stop: Stop) -> None:
-        self._span = await self._choose_span()
+        self._span = await choose_blocks(self._joined, self._settings, self._guest)
         await self._load(self._revision, self._span)
         await self._swarm.serve(BLOBS, self._holder.serve)
         await self._swarm.serve(SESSIONS, self._service.serve)
@@ -92,31 +92,6 @@ class HostingPeer:
         )
         await self._say_goodbye()
 
-    async def _choose_span(self) -> Span:
-        run = self._joined.run
-        if self._settings.blocks:
-            return self._told_span(Span.parse(self._settings.blocks))
-        found = await self._swarm.spans(run.num_blocks)
-        covered = coverage((Span(f.record.start, f.record.end) for f in found), run.num_blocks)
-        length = self._settings.num_blocks or self._blocks_that_fit()
-        return choose_span(covered, length, random.Random(self._swarm.peer_id))
-
-    def _told_span(self, span: Span) -> Span:
-        run = self._joined.run
-        if span.end > run.num_blocks:
-            raise UsageError(
-                f"--blocks {span} of a model with {run.num_blocks} blocks",
-                rule="a span lies inside the model",
-                way_out=f"for example --blocks 0:{run.num_blocks}",
-            )
-        return span
-
-    def _blocks_that_fit(self) -> int:
-        """As many blocks as the memory limit allows, at least one."""
-        run = self._joined.run
-        bytes_per_block = 2 * BYTES_PER_PARAMETER * run.num_parameters // run.num_blocks
-        return max(1, min(run.num_blocks, self._guest.free_bytes() // bytes_per_block))
-
     async def _fetch(self, revision: str, span: Span) -> Path:
         folder = self._joined.package_folder(revision)
         names = checkpoints.files_for_span(span)
@@ -132,7 +107,7 @@ class HostingPeer:
 
     async def _follow(self) -> None:
         """Fetch this span's blocks of a new revision; the old stays while sessions need it."""
-        found: Found[RunRecord] | None = await self._swarm.current_run(self._joined.link)
+        found = await self._follower.newest()
         if found and found.record.revision != self._revision:
             await self._load_beside(found.record.revision)
             self._revision = found.record.revision
@@ -254,7 +229,7 @@ class HostingPeer:
             log.event("handed_over", text, sessions=told, left=left)
 
     async def _store_run_again(self) -> None:
-        if found := await self._swarm.current_run(self._joined.link):
+        if found := await self._follower.newest():
             await self._swarm.store_again(found)
 
     def _write_status(self) -> None:

@@ -17,6 +17,7 @@ from seshu_swarm.dht import Listen, Swarm
 from seshu_swarm.errors import (
     ClockError,
     FingerprintError,
+    ForkError,
     PeerLostError,
     PortTakenError,
     UnreachableError,
@@ -136,6 +137,26 @@ def test_anothers_run_record_is_stored_again_with_its_signature(
     assert stored.value.get(found.owner).expiration_time == found.expiration_time
     assert loopback.run(late.current_run(link_to(loopback))) == found
     loopback.run(loopback.leave(late))
+
+
+def test_a_reader_that_sees_two_successors_of_one_revision_stops_and_names_both(
+    loopback: Loopback, peers: list[Swarm]
+) -> None:
+    coordinator, owner = peers[0], loopback.identity("coordinator")
+    reader = loopback.join("reader of a fork")
+    parent, first, second = ("11" * 32, "22" * 32, "33" * 32)
+    for revision in (first, first):
+        assert loopback.run(coordinator.announce(run_record(owner, parent=parent, revision=first)))
+        found = loopback.run(reader.current_run(link_to(loopback)))
+        assert found is not None and found.record.revision == revision
+    # The same key signs another successor: a second coordinator, or a backup that was started.
+    assert loopback.run(coordinator.announce(run_record(owner, parent=parent, revision=second)))
+    with pytest.raises(ForkError, match=f"{first[:12]} and {second[:12]}"):
+        loopback.run(reader.current_run(link_to(loopback)))
+    # Whoever comes later has seen only one of them, and cannot know.
+    late = loopback.join("late reader")
+    assert loopback.run(late.current_run(link_to(loopback))) is not None
+    assert loopback.run(coordinator.announce(run_record(owner)))
 
 
 def test_a_changed_run_record_cannot_be_stored_again(

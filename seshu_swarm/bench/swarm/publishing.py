@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seshu_swarm.bench.swarm.model import RandomModel
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.lineage import Kind, Lineage
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.packages import publish_folder
 
@@ -20,4 +21,6 @@ def publish(run_folder: Path, model: RandomModel) -> None:
     fresh = run.packages / "publishing"
     shutil.copytree(model.folder, fresh)
     publish_folder(fresh, run.package(model.revision))
-    Ledger(run.ledger).set_fact("revision", model.revision)
+    lineage = Lineage(Ledger(run.ledger).database)
+    head = lineage.head()
+    lineage.add(model.revision, parent=head.revision if head else None, kind=Kind.ROUND)
