@@ -24,6 +24,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/policies.md",
     "docs/wire.md",
     "tests/vectors/README.md",
     "peer/README.md",
@@ -32,7 +33,13 @@ DOCUMENTS = (
     "tests/attacks/README.md",
     "tests/external/README.md",
 )
-WITH_COMMANDS = ("README.md", "peer/README.md", "coordinator/README.md", "deploy/README.md")
+WITH_COMMANDS = (
+    "README.md",
+    "peer/README.md",
+    "coordinator/README.md",
+    "deploy/README.md",
+    "docs/policies.md",
+)
 # Module → the command that flags alone mean.
 ROLES: dict[str, str | None] = {
     "seshu_swarm": None,

@@ -11,4 +11,5 @@ rounds/       states of a round, intake, gathering, holding, reporting
 blind/        from candidates without names to a mixture, a gate, a final word
 releasing/    the next checkpoint and its card
 upkeep/       between rounds, and for the day the machine is lost
+research/     what another rule would have done with recorded rounds
 """

@@ -12,6 +12,7 @@ from seshu_swarm.coordinator.config import (
     StatusConfig,
     VerifyConfig,
 )
+from seshu_swarm.coordinator.research.config import SimulateConfig
 from seshu_swarm.coordinator.upkeep.config import BackupConfig, RestoreConfig
 
 ROLE = "seshu_swarm.coordinator"
@@ -27,6 +28,12 @@ COMMANDS = (
     Command("round", RoundConfig, f"{ROLE}.showing:round_report", "Show one round's verdicts."),
     Command(
         "verify", VerifyConfig, f"{ROLE}.showing:verify", "Merge a round again, compare digests."
+    ),
+    Command(
+        "simulate",
+        SimulateConfig,
+        f"{ROLE}.research.simulating:run",
+        "Replay recorded rounds under another rule.",
     ),
 )
 
