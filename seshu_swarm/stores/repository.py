@@ -1,7 +1,7 @@
 """A repository of the Hub, from the side of whoever writes to it: head, commit, tag.
 
 Methods block, each for as long as the Hub lets a socket wait `seconds`, and raise PackageError
-where the Hub says no, PeerLostError where it is not heard or too busy, ForkedError where somebody
+where the Hub says no, PeerLostError where it is not heard or too busy, ForkError where somebody
 else committed first. Knows nothing of what a package is for.
 
 huggingface_hub is imported where it is used: it reads HF_ENDPOINT and its other switches when it
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm.errors import ForkedError, PackageError, PeerLostError, SeshuError
+from seshu_swarm.errors import ForkError, PackageError, PeerLostError, SeshuError
 from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES
 
 ANSWER_SECONDS = 30.0
@@ -118,10 +118,10 @@ class HubRepository:
             raise hub_error(error, what) from error
 
 
-def forked(name: str, *, noted: str | None, found: str) -> ForkedError:
+def forked(name: str, *, noted: str | None, found: str) -> ForkError:
     """The error that names both lines of a repository."""
     mine = f"ends at commit {noted}" if noted else "has pushed nothing there yet"
-    return ForkedError(
+    return ForkError(
         f"{name} is at commit {found}, which this coordinator did not push: its own line {mine}",
         rule="one coordinator publishes a run: two would give donors two different bases",
         way_out="stop one of the two, keep the newer run folder, or push to another --hub",

@@ -354,7 +354,7 @@ def test_a_push_upon_another_commit_names_both(
     second = references.parse(pushed(child, tmp_path / "two", {"a.txt": b"a"})).repository[1]
     (tmp_path / "b.txt").write_text("b")
     answer = child.call("commit", file=str(tmp_path / "b.txt"), parent=first, token=TOKEN)
-    assert answer["error"] == "ForkedError", answer
+    assert answer["error"] == "ForkError", answer
     assert first in answer["text"] and second in answer["text"]
     assert hub.repositories[REPOSITORY].head == second
     answer = child.call("commit", file=str(tmp_path / "b.txt"), parent=second, token=TOKEN)
