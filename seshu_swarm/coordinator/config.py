@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from seshu_swarm import link
@@ -9,6 +10,7 @@ from seshu_swarm.config import NetworkConfig, OutputConfig, argument, setting
 from seshu_swarm.errors import UsageError
 
 LANGUAGES = ("hi", "ta", "bn")
+HUB_REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,27 @@ class RunConfig(NetworkConfig):
         0.05,
         "A language whose smallest detectable gain is above this is unscored, in bits per byte.",
     )
+    hub: str | None = setting(
+        None,
+        "Repository of the Hugging Face Hub, OWNER/NAME, that every release is pushed to; unset: none.",
+    )
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hub is not None and not HUB_REPOSITORY.fullmatch(self.hub):
+            raise UsageError(f"--hub {self.hub!r} is no repository", rule="OWNER/NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushConfig(OutputConfig):
+    """`releasing push FOLDER`: push one release to the Hub."""
+
+    folder: str = argument("Folder of the checkpoint.")
+    repository: str = setting("", "Repository of the Hub, OWNER/NAME.")
+    tag: str = setting("", "Name of the release there.")
+    after_revision: str | None = setting(None, "Revision of the release pushed before.")
+    after_commit: str | None = setting(None, "Its commit.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,12 @@
-"""The next checkpoint.
+"""The next checkpoint, and its way to those who use it.
 
-publish  write it whole
-card     say how it was made
-curves   bits per byte over the rounds, as a table
-picture  the same as a picture
+publish   write it whole
+release   papers beside it, all of it on the Hub in time (`__main__`: the process that pushes)
+papers    what lies beside it: card, verdicts, curves, data manifest
+card      say how it was made
+data      say from what it was made
+curves    bits per byte over the rounds, as a table
+picture   the same as a picture
+hub       one commit and one tag for each round
+mirror    what the coordinator holds for others
 """

@@ -17,7 +17,6 @@ from seshu_swarm import checkpoints
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.adapters.merge.apply import apply
 from seshu_swarm.adapters.merge.mixture import Mixture
-from seshu_swarm.coordinator.releasing import card
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import PackageError, shown
 from seshu_swarm.packages import publish_folder
@@ -86,6 +85,3 @@ def write_checkpoint(run: RunFolder, delta: Delta, recipe: dict[str, Any], folde
 def discard(run: RunFolder, revision: str) -> None:
     """Remove a checkpoint that was not published."""
     shutil.rmtree(run.package(revision), ignore_errors=True)
-
-
-write_card = card.write_card

@@ -243,7 +243,6 @@ class Decider:
         if mean >= 0:
             publish.discard(self._folder, revision)
             raise RoundError(f"the final split disagrees with the gate: {mean:+.4f} bits per byte")
-        publish.write_card(self._folder, revision, recipe, word)
         return revision, word
 
     def _job(self, phase: Phase, held_out: str, **facts: Any) -> Job:

@@ -55,8 +55,17 @@ class RunFolder:
     def adapter(self, digest: str) -> Path:
         return self.package(digest)
 
+    @property
+    def reports(self) -> Path:
+        return self.path / "rounds"
+
     def report(self, round_index: int) -> Path:
-        return self.path / "rounds" / f"round-{round_index:04d}.json"
+        return self.reports / f"round-{round_index:04d}.json"
+
+    @property
+    def logs(self) -> Path:
+        """What helper processes say on standard error."""
+        return self.path / "logs"
 
     def must_exist(self) -> None:
         """Raises UsageError when no run was opened here."""

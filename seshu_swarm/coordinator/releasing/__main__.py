@@ -1,0 +1,13 @@
+"""`python -m seshu_swarm.coordinator.releasing push FOLDER`, for the coordinator to start."""
+
+import sys
+
+from seshu_swarm import cli
+from seshu_swarm.cli import Command
+from seshu_swarm.coordinator.config import PushConfig
+
+ROLE = "seshu_swarm.coordinator.releasing"
+COMMANDS = (Command("push", PushConfig, f"{ROLE}.hub:run", "Push one release to the Hub."),)
+
+if __name__ == "__main__":
+    sys.exit(cli.main(f"python -m {ROLE}", COMMANDS, about="Push releases to the Hub."))

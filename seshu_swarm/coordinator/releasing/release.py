@@ -1,0 +1,163 @@
+"""Releases of a run: papers beside every published checkpoint, and all of it on the Hub in time.
+
+Publishing in the swarm never waits for the Hub. What was pushed is noted in the ledger; a push that
+fails is made again later, in the order of the rounds, from wherever it was cut off. Pushing happens
+in a process that can be ended: no upload outlives the coordinator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seshu_swarm import log, packages
+from seshu_swarm.children import Child, Children
+from seshu_swarm.coordinator.releasing.card import tag_of
+from seshu_swarm.coordinator.releasing.curves import published, read_reports
+from seshu_swarm.coordinator.releasing.papers import has_papers, write_curves, write_papers
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.errors import DeadlineError, ForkError, SeshuError
+from seshu_swarm.running import Stop
+
+logger = logging.getLogger(__name__)
+
+PUSHER = "seshu_swarm.coordinator.releasing"
+RETRY_SECONDS = 300.0
+# Before the first byte, and after the last.
+SETTLING_SECONDS = 300.0
+MIN_BYTES_PER_SECOND = 50_000
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A round that is on the Hub."""
+
+    round: int
+    revision: str
+    commit: str
+
+
+class Releases:
+    """`repository` is OWNER/NAME on the Hub, or None: then releases stay in the swarm."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        ledger: Ledger,
+        *,
+        repository: str | None,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._folder, self._ledger = folder, ledger
+        self._repository, self._retry_seconds = repository, retry_seconds
+        self._news = asyncio.Event()
+
+    async def release(self) -> None:
+        """Call when a round has ended: papers and curves, and a word to `keep_pushing`.
+
+        Raises SeshuError where the disk is full or a report cannot be read.
+        """
+        await asyncio.to_thread(self._write)
+        self._news.set()
+
+    def _write(self) -> None:
+        reports = read_reports(self._folder.reports)
+        write_curves(self._folder.path, str(self._ledger.fact("run_id")), reports)
+        for last, report in enumerate(reports):
+            # A coordinator that was killed in between has left a round without papers.
+            if report["state"] == "published" and self._lacks_papers(report, reports):
+                until = reports[: last + 1]
+                write_papers(self._folder, self._ledger, until, repository=self._repository)
+
+    def _lacks_papers(
+        self, report: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]
+    ) -> bool:
+        folder = self._folder.package(report["revision"])
+        if not (folder / packages.MANIFEST).is_file():
+            return False
+        return report is reports[-1] or not has_papers(folder)
+
+    async def keep_pushing(self, stop: Stop) -> None:
+        """Push what is not on the Hub yet, again and again, until stopped. Raises ForkError."""
+        while self._repository and not stop.is_set():
+            self._news.clear()
+            try:
+                await self.push_all(self._repository)
+            except ForkError:
+                raise
+            except SeshuError as error:
+                seconds = self._retry_seconds
+                text = f"not on the Hub yet, again in {seconds:.0f} s: {error}"
+                log.event("push-failed", text, reason=str(error))
+            await self._wait(stop)
+
+    async def _wait(self, stop: Stop) -> None:
+        """Until a round was released, the time to try again has come, or all is over."""
+        waits = {asyncio.create_task(self._news.wait()), asyncio.create_task(stop.wait())}
+        _, left = await asyncio.wait(
+            waits, timeout=self._retry_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        for wait in left:
+            wait.cancel()
+
+    async def push_all(self, repository: str) -> None:
+        """Push every release that the ledger does not know to be on the Hub, oldest first.
+
+        Raises ForkError where another coordinator pushes there, DeadlineError, SeshuError.
+        """
+        reports = await asyncio.to_thread(read_reports, self._folder.reports)
+        for report in published(reports):
+            done = pushed(self._ledger, repository)
+            folder = self._folder.package(report["revision"])
+            if report["round"] in {one.round for one in done} or not has_papers(folder):
+                continue
+            last = done[-1] if done else None
+            commit = await self._push(repository, report, last)
+            note(self._ledger, repository, Pushed(report["round"], report["revision"], commit))
+            text = f"round {report['round']} is on the Hub: {repository}@{commit}"
+            log.event("on-the-hub", text, round=report["round"], commit=commit)
+
+    async def _push(self, repository: str, report: Mapping[str, Any], last: Pushed | None) -> str:
+        folder = self._folder.package(report["revision"])
+        arguments = ["push", str(folder), "--repository", repository]
+        arguments += ["--tag", tag_of(report["round"])]
+        if last:
+            arguments += ["--after-revision", last.revision, "--after-commit", last.commit]
+        size = packages.read_manifest(folder).size_bytes
+        seconds = SETTLING_SECONDS + size / MIN_BYTES_PER_SECOND
+        children = Children(self._folder.logs, lambda name, event: None)
+        try:
+            child = await children.start("pusher", PUSHER, arguments)
+            return await _commit_of(child, seconds)
+        finally:
+            await children.end()
+
+
+async def _commit_of(child: Child, seconds: float) -> str:
+    try:
+        event = await child.wait_for("pushed", seconds=seconds)
+    except SeshuError as error:
+        if error.exit_code == ForkError.exit_code:
+            raise ForkError(error.what, way_out=error.way_out) from error
+        if child.process.returncode is None:
+            raise DeadlineError(
+                f"the push was not done after {seconds:.0f} s",
+                rule=f"at least {MIN_BYTES_PER_SECOND} bytes per second",
+                way_out="it goes on from what arrived, in a while",
+            ) from error
+        raise
+    return str(event["commit"])
+
+
+def pushed(ledger: Ledger, repository: str) -> list[Pushed]:
+    """What the ledger knows to be on the Hub, oldest first."""
+    return [Pushed(**one) for one in ledger.fact(f"hub {repository}") or []]
+
+
+def note(ledger: Ledger, repository: str, one: Pushed) -> None:
+    known = [vars(found) for found in pushed(ledger, repository)]
+    ledger.set_fact(f"hub {repository}", [*known, vars(one)])

@@ -1,0 +1,377 @@
+"""Releases: papers beside a checkpoint, and both on a Hub on 127.0.0.1, pushed and read back by
+processes of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from seshu_swarm import checkpoints, packages
+from seshu_swarm.checkpoints import load_whole
+from seshu_swarm.coordinator.releasing import mirror
+from seshu_swarm.coordinator.releasing.card import cell
+from seshu_swarm.coordinator.releasing.data import SAMANANTAR, notes_of
+from seshu_swarm.coordinator.releasing.papers import DATA, PAPERS, TABLE, VERDICTS
+from seshu_swarm.coordinator.releasing.release import Releases, pushed
+from seshu_swarm.errors import ForkError, SeshuError
+from seshu_swarm.running import Stop
+from tests.coordinator.released_run import LANGUAGES, OWNER, Released
+from tests.stores import hub_server
+from tests.stores.hub_server import TOKEN, HubServer
+
+NAME = "seshu/indic"
+DEADLINE_SECONDS = 90.0
+
+STOCK = """
+import json, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "seshu_swarm":
+            raise ImportError("not installed here")
+sys.meta_path.insert(0, Absent())
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+torch.set_num_threads(1)
+logits = []
+for tag in sys.argv[2:]:
+    tokeniser = AutoTokenizer.from_pretrained(sys.argv[1], revision=tag)
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], revision=tag).eval()
+    ids = tokeniser("नमस्ते", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logits.append([ids[0].tolist(), model(ids).logits[0].tolist()])
+print(json.dumps(logits))
+"""
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Released:
+    torch.set_num_threads(1)
+    return Released.opened(tmp_path / "run")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub that processes started from here find, and nothing else."""
+    server = HubServer(tmp_path / "hub")
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
+        monkeypatch.delenv(name)
+    switches = ("DISABLE_XET", "DISABLE_TELEMETRY", "DISABLE_PROGRESS_BARS")
+    ours = {f"HF_HUB_{name}": "1" for name in switches}
+    ours |= {"HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf_home")}
+    for name, value in {**ours, "NO_PROXY": "127.0.0.1,localhost"}.items():
+        monkeypatch.setenv(name, value)
+    # The tiny model's shards go the way that large ones go.
+    monkeypatch.setattr(hub_server, "LFS_FROM_BYTES", 1_000)
+    yield server
+    server.close()
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    async def limited() -> Any:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await work
+
+    return asyncio.run(limited())
+
+
+def release(released: Released, *, repository: str | None = None) -> None:
+    run(Releases(released.run, released.ledger, repository=repository).release())
+
+
+def push(released: Released) -> None:
+    async def both() -> None:
+        releases = Releases(released.run, released.ledger, repository=NAME)
+        await releases.release()
+        await releases.push_all(NAME)
+
+    run(both())
+
+
+def papers(released: Released, revision: str) -> dict[str, bytes]:
+    return {name: (released.run.package(revision) / name).read_bytes() for name in PAPERS}
+
+
+def header(card: bytes) -> dict[str, Any]:
+    """The front matter as the Hub's own library reads it."""
+    from huggingface_hub import ModelCard
+
+    found: dict[str, Any] = ModelCard(card.decode()).data.to_dict()
+    return found
+
+
+def test_papers_lie_beside_the_checkpoint_and_are_no_part_of_its_digest(
+    released: Released,
+) -> None:
+    revision = released.publish(seed=1)
+    release(released)
+    packages.verify(released.run.package(revision), revision)
+    first = papers(released, revision)
+    release(released)
+    assert papers(released, revision) == first
+    assert (released.run.path / TABLE).read_bytes() == first[TABLE]
+    assert (released.run.path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not [name for name, data in first.items() if OWNER.encode() in data]
+
+
+def test_the_curves_go_on_after_a_round_that_published_nothing(released: Released) -> None:
+    one = released.publish(seed=1)
+    release(released)
+    released.abort()
+    release(released)
+    two = released.publish(seed=2)
+    release(released)
+    table = json.loads((released.run.path / TABLE).read_bytes())
+    assert [r["state"] for r in table["rounds"]] == ["published", "aborted", "published"]
+    steps = table["languages"]["hi"]["steps"]
+    assert [(s["since"], s["round"]) for s in steps] == [(0, 1), (1, 3)]
+    # What was released with the first round still says what was known then.
+    assert len(json.loads(papers(released, one)[TABLE])["rounds"]) == 1
+    assert len(json.loads(papers(released, two)[TABLE])["rounds"]) == 3
+
+
+def test_papers_that_a_kill_prevented_are_written_with_the_next_round(released: Released) -> None:
+    one = released.publish(seed=1)
+    released.publish(seed=2)
+    assert not (released.run.package(one) / DATA).exists()
+    release(released)
+    assert len(json.loads(papers(released, one)[TABLE])["rounds"]) == 1
+
+
+def test_the_card_s_header_is_one_that_the_hub_reads(released: Released) -> None:
+    one = released.publish(seed=1)
+    release(released, repository=NAME)
+    found = header(papers(released, one)[checkpoints.CARD])
+    assert found["language"] == list(LANGUAGES)
+    assert found["license"] == "cc-by-4.0" and found["library_name"] == "transformers"
+    assert found["pipeline_tag"] == "text-generation" and "merge" in found["tags"]
+    # The base is not on the Hub; the first round is.
+    assert "base_model" not in found
+    two = released.publish(seed=2)
+    release(released, repository=NAME)
+    found = header(papers(released, two)[checkpoints.CARD])
+    assert found["base_model"] == NAME and found["base_model_relation"] == "merge"
+    assert found["base_model_revision"] == "round-1"
+
+
+def test_a_licence_that_the_hub_does_not_know_is_named(tmp_path: Path) -> None:
+    released = Released.opened(tmp_path / "other", licence='Ours: "no: 1"')
+    revision = released.publish(seed=1)
+    release(released)
+    found = header(papers(released, revision)[checkpoints.CARD])
+    assert found["license"] == "other" and found["license_name"] == 'Ours: "no: 1"'
+
+
+def test_the_card_says_how_it_was_made_and_what_it_cannot_promise(released: Released) -> None:
+    parent = released.ledger.fact("revision")
+    revision = released.publish(seed=1)
+    release(released, repository=NAME)
+    card = papers(released, revision)[checkpoints.CARD].decode()
+    assert f"revision `{revision}`" in card and f"parent `{parent}`" in card
+    assert "`ties` (density = 0.2) with\nλ = 0.5" in card and f"| `{'01' * 32}` | 1.0000 |" in card
+    assert "| hi | 2.0000 | 1.9000 | -0.1000 | " in card and "| 40 |" in card
+    assert "![Bits per byte of every language over the rounds](curves.png)" in card
+    assert 'from_pretrained("seshu/indic", revision="round-1")' in card
+    assert "Nothing here proves the absence of a backdoor." in card
+    assert "1,234 rows of `hi`" in card
+
+
+def test_what_a_stranger_wrote_cannot_leave_its_cell(released: Released) -> None:
+    revision = released.publish(seed=1)
+    release(released)
+    card = papers(released, revision)[checkpoints.CARD].decode()
+    [row] = [line for line in card.splitlines() if "NORM" in line]
+    assert row.replace(r"\|", "").count("|") == 6
+    assert "<script>" not in card and r"\[x\](http" in row
+    assert cell("a\n\n|b " + "x" * 500).startswith(r"a \|b xxx") and len(cell("y" * 500)) == 200
+
+
+def test_the_data_manifest_pins_what_it_names(released: Released) -> None:
+    revision = released.publish(seed=1, licence="CC-BY-NC-4.0")
+    release(released)
+    data = json.loads(papers(released, revision)[DATA])
+    catalogue = released.run.package(data["catalogue"]["digest"])
+    for name, entry in data["catalogue"]["files"].items():
+        assert hashlib.sha256((catalogue / name).read_bytes()).hexdigest() == entry["sha256"]
+    assert set(data["catalogue"]["files"]) == {"hi-000.jsonl", "ta-000.jsonl"}
+    [adapter] = data["adapters"]
+    assert adapter["digest"] == "01" * 32 and adapter["licence"] == "CC-BY-NC-4.0"
+    [held] = data["hold_outs"]
+    assert held["name"] == "final-1" and len(held["commitment"]) == 64 and len(held) == 2
+    assert data["notes"] == [
+        "CC-BY-NC-4.0 is declared for a part of the data: it forbids commercial use."
+    ]
+    verdicts = json.loads(papers(released, revision)[VERDICTS])["adapters"]
+    assert {v["accepted"] for v in verdicts} == {True, False}
+    assert not [v for v in verdicts if "owner" in v]
+
+
+def test_notes_are_made_only_where_a_licence_or_a_source_calls_for_them() -> None:
+    free = ["CC-BY-4.0", "Apache-2.0", "", "encumbered", "CC0-1.0"]
+    assert notes_of(free, sources="IndicCorp") == []
+    assert len(notes_of(["cc-by-nc-4.0", "BY-NC"], sources="")) == 2
+    assert notes_of(free, sources="{'source': 'ai4bharat/samanantar'}") == [SAMANANTAR]
+
+
+def test_the_coordinator_holds_what_it_merged_in_the_last_rounds(released: Released) -> None:
+    run_, ledger = released.run, released.ledger
+    base, catalogue = ledger.fact("revision"), ledger.fact("catalogue")
+    assert mirror.held_by(run_, ledger) == {base, catalogue}
+    revisions = [released.publish(seed=n) for n in range(1, 7)]
+    adapters = [f"{n:02x}" * 32 for n in range(1, 7)]
+    for digest in adapters[1:]:
+        (run_.adapter(digest)).mkdir()
+        (run_.adapter(digest) / packages.MANIFEST).write_bytes(b"{}")
+    # Four rounds: their parents, what came of them, and what was merged; nothing rejected.
+    assert mirror.held_by(run_, ledger) == {catalogue, *revisions[1:], *adapters[2:]}
+
+
+@pytest.mark.swarm
+def test_stock_transformers_loads_every_round_from_the_hub(
+    released: Released, hub: HubServer
+) -> None:
+    one = released.publish(seed=1)
+    push(released)
+    released.abort()
+    two = released.publish(seed=2)
+    push(released)
+    done = subprocess.run(
+        [sys.executable, "-c", STOCK, NAME, "round-1", "round-3"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = json.loads(done.stdout.splitlines()[-1])
+    for revision, (ids, logits) in zip((one, two), answers, strict=True):
+        model = load_whole(released.run.package(revision)).eval()
+        with torch.no_grad():
+            ours = model.logits(torch.tensor([ids]))[0]
+        torch.testing.assert_close(torch.tensor(logits), ours, rtol=1e-4, atol=1e-5)
+    assert answers[0] != answers[1]
+    repository = hub.repositories[NAME]
+    assert [(p.round, p.revision) for p in pushed(released.ledger, NAME)] == [(1, one), (3, two)]
+    assert [p.commit for p in pushed(released.ledger, NAME)] == list(repository.names.values())
+    # One commit a round, upon the one that made the repository; everything of it is there.
+    assert len(repository.commits) == 3
+    manifest = packages.read_manifest(released.run.package(two))
+    tree = repository.tree("round-3")
+    assert set(tree or {}) == {".gitattributes", packages.MANIFEST, *manifest.files, *PAPERS}
+
+
+@pytest.mark.swarm
+def test_a_push_that_fails_is_made_again_and_sends_no_file_twice(
+    released: Released, hub: HubServer
+) -> None:
+    revision = released.publish(seed=1)
+    hub.faults.status, hub.faults.fails_at = 503, "/commit/main"
+    with pytest.raises(SeshuError, match="503"):
+        push(released)
+    assert pushed(released.ledger, NAME) == []
+    packages.verify(released.run.package(revision), revision)
+    sent = [h.path for h in hub.heard if h.method == "PUT"]
+    assert len(sent) >= 3
+    hub.forget()
+    push(released)
+    assert [h.path for h in hub.heard if h.method == "PUT"] == []
+    assert [p.revision for p in pushed(released.ledger, NAME)] == [revision]
+    hub.forget()
+    push(released)
+    assert hub.heard == []
+
+
+@pytest.mark.swarm
+@pytest.mark.parametrize("lost", ["note", "tag"])
+def test_a_commit_that_the_ledger_does_not_know_is_found_again(
+    released: Released, hub: HubServer, lost: str
+) -> None:
+    """Killed after the commit: before the ledger's note, or before the tag already."""
+    released.publish(seed=1)
+    push(released)
+    [before] = pushed(released.ledger, NAME)
+    released.ledger.set_fact(f"hub {NAME}", None)
+    repository = hub.repositories[NAME]
+    if lost == "tag":
+        repository.names.clear()
+    push(released)
+    assert pushed(released.ledger, NAME) == [before]
+    assert repository.names == {"round-1": before.commit} and len(repository.commits) == 2
+
+
+@pytest.mark.swarm
+def test_a_second_coordinator_s_push_fails_and_names_both_commits(
+    released: Released, hub: HubServer, tmp_path: Path
+) -> None:
+    released.publish(seed=1)
+    push(released)
+    [first] = pushed(released.ledger, NAME)
+    other = Released.opened(tmp_path / "copy")
+    other.publish(seed=3)
+    with pytest.raises(ForkError, match=first.commit) as caught:
+        push(other)
+    assert "stop one of the two" in str(caught.value)
+    # One that pushed before, and was overtaken since.
+    other.ledger.set_fact(f"hub {NAME}", [vars(first)])
+    released.publish(seed=2)
+    push(released)
+    overtaking = pushed(released.ledger, NAME)[-1]
+    other.publish(seed=4)
+    with pytest.raises(ForkError) as caught:
+        push(other)
+    assert first.commit in str(caught.value) and overtaking.commit in str(caught.value)
+    assert hub.repositories[NAME].head == overtaking.commit
+    assert pushed(other.ledger, NAME) == [first]
+
+
+@pytest.mark.swarm
+def test_pushing_goes_on_by_itself_and_ends_when_the_coordinator_does(
+    released: Released, hub: HubServer
+) -> None:
+    async def story() -> float:
+        stop = Stop()
+        releases = Releases(released.run, released.ledger, repository=NAME, retry_seconds=0.2)
+        released.publish(seed=1)
+        hub.faults.status, hub.faults.calls_left = 503, 1
+        pushing = asyncio.create_task(releases.keep_pushing(stop))
+        await releases.release()
+        while not pushed(released.ledger, NAME):
+            await asyncio.sleep(0.05)
+        hub.faults.silent_seconds = 20.0
+        released.publish(seed=2)
+        await releases.release()
+        hub.heard.clear()
+        while not hub.heard:
+            await asyncio.sleep(0.05)
+        began = time.monotonic()
+        pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
+        return time.monotonic() - began
+
+    assert run(story()) < 5.0
+    assert [p.round for p in pushed(released.ledger, NAME)] == [1]
+    left = psutil.Process().children(recursive=True)
+    assert not [c for c in left if "releasing" in " ".join(c.cmdline())]
+
+
+@pytest.mark.swarm
+def test_without_a_token_the_release_stays_in_the_swarm_and_the_way_out_is_named(
+    released: Released, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    released.publish(seed=1)
+    with pytest.raises(SeshuError, match=r"HTTP 401.*hf auth login"):
+        push(released)
+    assert pushed(released.ledger, NAME) == []
