@@ -13,7 +13,7 @@ from seshu_swarm.coordinator.config import (
     VerifyConfig,
 )
 from seshu_swarm.coordinator.research.config import SimulateConfig
-from seshu_swarm.coordinator.upkeep.config import BackupConfig, RestoreConfig
+from seshu_swarm.coordinator.upkeep.config import BackupConfig, RestoreConfig, RevokeConfig
 
 ROLE = "seshu_swarm.coordinator"
 COMMANDS = (
@@ -22,6 +22,7 @@ COMMANDS = (
         "pretrain", PretrainConfig, f"{ROLE}.pretraining.command:run", "Train the run's base model."
     ),
     Command("run", RunConfig, f"{ROLE}.lifecycle:run", "Serve the run and hold its rounds."),
+    Command("revoke", RevokeConfig, f"{ROLE}.upkeep.revoking:run", "Take a merged adapter out."),
     Command("backup", BackupConfig, f"{ROLE}.upkeep.backup:run", "Copy what cannot be made again."),
     Command("restore", RestoreConfig, f"{ROLE}.upkeep.restore:run", "A run folder from a backup."),
     Command("status", StatusConfig, f"{ROLE}.showing:status", "Show the run and its rounds."),

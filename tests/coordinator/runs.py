@@ -7,10 +7,13 @@ change is cut to a low rank.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from unittest import mock
 
 import safetensors.torch
 import torch
@@ -30,7 +33,7 @@ from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Kind, Lineage
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.jsonl import document_of, read_items
-from seshu_swarm.data.text import Document
+from seshu_swarm.data.text import Corpus, Document
 from seshu_swarm.records import AdapterRecord
 from seshu_swarm.schedule import Schedule
 
@@ -68,20 +71,24 @@ class Run:
         path = self.folder.pretraining / f"{language}.jsonl"
         return read_items(path, document_of, bad_rows="refuse")
 
+    def part(self, k: int) -> list[Document]:
+        """The k-th forty documents of each language."""
+        return [d for language in LANGUAGES for d in self.text(language)[40 * k : 40 * k + 40]]
+
     def tensors(self, revision: str) -> Mapping[str, torch.Tensor]:
         return checkpoints.load_tensors(self.folder.package(revision))
 
 
 def opened(path: Path, *, steps: int = 60, languages: Iterable[str] = LANGUAGES) -> Run:
-    """Opened on the phrasebook, and pretrained for some steps."""
-    opening.run(
-        OpenConfig(
-            state_dir=str(path),
-            languages=tuple(languages),
-            hold_out_rows=48,
-            hold_out_documents=24,
-        )
+    """Opened on the phrasebook, and pretrained for some steps; the same text is held out each time."""
+    settings = OpenConfig(
+        state_dir=str(path),
+        languages=tuple(languages),
+        hold_out_rows=96,
+        hold_out_documents=24,
     )
+    with mock.patch.object(secrets, "token_bytes", Random(0).randbytes):
+        opening.run(settings)
     pretraining.run(
         PretrainConfig(
             state_dir=str(path),
@@ -102,10 +109,9 @@ def adapter_on(
     """What training on the documents makes of the head, as an adapter package of the run."""
     base = run.head
     trained = run.folder.path / "trained"
-    found = tuple(documents)
     pretrain(
         checkpoints.read_shape(run.folder.package(base)),
-        {found[0].language: found},
+        Corpus.of(documents, ()).documents,
         trained,
         settings=PretrainSettings(
             length=128, max_steps=steps, seed=seed, schedule=Schedule(learning_rate=0.003)

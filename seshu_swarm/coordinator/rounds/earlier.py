@@ -16,7 +16,7 @@ from seshu_swarm import checkpoints
 from seshu_swarm.adapters.reader import read_adapter
 from seshu_swarm.adapters.rules import TARGETS, AdapterRules, module_name
 from seshu_swarm.adapters.sketch import Sketch, sketch_of, sketch_of_delta
-from seshu_swarm.coordinator.rounds.states import RoundState
+from seshu_swarm.coordinator.rounds.states import REVOKED, RoundState
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import SeshuError
@@ -37,7 +37,8 @@ def earlier_sketches(ledger: Ledger, folder: RunFolder, *, before: int) -> dict[
         found[f"what round {r.number} merged"] = _noted(ledger, str(r.revision), merged)
     for r in published:
         for adapter in ledger.adapters(r.number):
-            if adapter.state == "accepted":
+            # What was revoked comes back under no other name.
+            if adapter.state == "accepted" or adapter.reason.startswith(REVOKED):
                 read = partial(_adapter, folder, adapter.digest, r.parent)
                 words = f"adapter {adapter.digest[:12]} of round {r.number}"
                 found[words] = _noted(ledger, adapter.digest, read)

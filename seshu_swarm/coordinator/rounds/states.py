@@ -15,6 +15,7 @@ from enum import StrEnum
 from seshu_swarm.errors import RoundError
 
 NOT_PUBLISHED = "NOT_PUBLISHED"  # reason of adapters whose round came to nothing: they may return
+REVOKED = "REVOKED"  # reason of adapters that were merged and taken out again: they may not
 
 
 class RoundState(StrEnum):

@@ -1,7 +1,13 @@
 """What a maintainer does between rounds, and for the day the machine is lost.
 
-config   settings of these commands
-backup   `backup`: key, ledger, hold-outs and text in one file, also while `run` works
-restore  `restore`: a run folder from that file, checked first
-needed   which packages a run cannot do without
+config           settings of these commands
+revoking         `revoke`: the next revision, without an adapter that was merged
+finding          which adapter a person means
+replaying        merges since the training boundary, made again without some adapter
+gating           a checkpoint that no round made, against another, on the gate set
+ending           the round that was open when the head changed
+revocation_card  the card of a revocation, and what is not claimed
+backup           `backup`: key, ledger, hold-outs and text in one file, also while `run` works
+restore          `restore`: a run folder from that file, checked first
+needed           which packages a run cannot do without
 """

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from seshu_swarm.config import argument, setting
 from seshu_swarm.coordinator.config import RunFolderConfig
+from seshu_swarm.errors import UsageError
+
+MAX_REASON = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,3 +24,20 @@ class RestoreConfig(RunFolderConfig):
     """`coordinator restore FILE`: a run folder from its backup."""
 
     file: str = argument("Backup to restore from; --state-dir must be empty or missing.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevokeConfig(RunFolderConfig):
+    """`coordinator revoke DIGEST`: the next revision without an adapter that was merged."""
+
+    digest: str = argument("Digest of the adapter, or the beginning of it.")
+    reason: str = setting("withdrawn by the maintainers", "Why, for its donor and for the card.")
+    max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < len(self.reason) <= MAX_REASON or not self.reason.isprintable():
+            raise UsageError(
+                f"--reason of {len(self.reason)} characters",
+                rule=f"one line of 1 to {MAX_REASON} characters",
+            )

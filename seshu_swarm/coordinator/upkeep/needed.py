@@ -8,6 +8,7 @@ from __future__ import annotations
 from seshu_swarm.coordinator.rounds.states import RoundState
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Lineage
+from seshu_swarm.coordinator.upkeep.finding import was_merged
 
 
 def needed_packages(ledger: Ledger) -> tuple[str, ...]:
@@ -16,5 +17,5 @@ def needed_packages(ledger: Ledger) -> tuple[str, ...]:
     found |= {revision.revision for revision in Lineage(ledger.database).since_boundary()}
     for published in ledger.rounds():
         if published.state is RoundState.PUBLISHED:
-            found |= {a.digest for a in ledger.adapters(published.number) if a.state == "accepted"}
+            found |= {a.digest for a in ledger.adapters(published.number) if was_merged(a)}
     return tuple(sorted(digest for digest in found if digest))
