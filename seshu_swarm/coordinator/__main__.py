@@ -12,7 +12,7 @@ from seshu_swarm.coordinator.config import (
     StatusConfig,
     VerifyConfig,
 )
-from seshu_swarm.coordinator.research.config import SimulateConfig
+from seshu_swarm.coordinator.research.config import RecordConfig, SimulateConfig
 from seshu_swarm.coordinator.upkeep.config import BackupConfig, RestoreConfig, RevokeConfig
 
 ROLE = "seshu_swarm.coordinator"
@@ -25,16 +25,22 @@ COMMANDS = (
     Command("revoke", RevokeConfig, f"{ROLE}.upkeep.revoking:run", "Take a merged adapter out."),
     Command("backup", BackupConfig, f"{ROLE}.upkeep.backup:run", "Copy what cannot be made again."),
     Command("restore", RestoreConfig, f"{ROLE}.upkeep.restore:run", "A run folder from a backup."),
-    Command("status", StatusConfig, f"{ROLE}.showing:status", "Show the run and its rounds."),
-    Command("round", RoundConfig, f"{ROLE}.showing:round_report", "Show one round's verdicts."),
+    Command("status", StatusConfig, f"{ROLE}.showing.status:run", "Show the run and its rounds."),
+    Command("round", RoundConfig, f"{ROLE}.showing.round:run", "Show one round's verdicts."),
     Command(
-        "verify", VerifyConfig, f"{ROLE}.showing:verify", "Merge a round again, compare digests."
+        "verify", VerifyConfig, f"{ROLE}.showing.verifying:run", "Merge a round again, compare digests."
     ),
     Command(
         "simulate",
         SimulateConfig,
         f"{ROLE}.research.simulating:run",
         "Replay recorded rounds under another rule.",
+    ),
+    Command(
+        "record",
+        RecordConfig,
+        f"{ROLE}.research.recording.command:run",
+        "Make a set of adapters with verdicts, to simulate on.",
     ),
 )
 

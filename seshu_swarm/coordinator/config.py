@@ -10,6 +10,8 @@ from seshu_swarm.config import NetworkConfig, OutputConfig, argument, setting
 from seshu_swarm.errors import UsageError
 
 LANGUAGES = ("hi", "ta", "bn")
+GATE_READINGS = 10  # after that the spent alpha asks for gains that few adapters bring
+MAX_DETECTABLE = 0.05
 HUB_REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
@@ -94,13 +96,13 @@ class RunConfig(NetworkConfig):
         ("ties", "centred_clip"), "Merge methods tried beside the weighted sum."
     )
     gate_readings: int = setting(
-        10, "Most readings of a gate set; the next one in reserve takes its place then."
+        GATE_READINGS, "Most readings of a gate set; the next one in reserve takes its place then."
     )
     min_gain: float = setting(
         0.002, "Least gain, in bits per byte, for which an adapter is taken into a mixture."
     )
     max_detectable: float = setting(
-        0.05,
+        MAX_DETECTABLE,
         "A language whose smallest detectable gain is above this is unscored, in bits per byte.",
     )
     hub: str | None = setting(
@@ -149,4 +151,4 @@ class RoundConfig(RunFolderConfig):
 class VerifyConfig(RunFolderConfig):
     """`coordinator verify N`: merge round N again and compare digests."""
 
-    number: int = argument("Number of the round, from 1.")
+    what: str = argument("Number of the round, or the first digits of a merged revision.")

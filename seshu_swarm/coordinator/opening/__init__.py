@@ -1,4 +1,6 @@
 """`coordinator open`: from text to a run.
 
-command  splits, catalogue, running text, and what is said of them
+command   splits, catalogue, running text, and what is said of them
+power     what a gate set can show, per language (pure)
+standing  the same for the run as it is now
 """

@@ -9,8 +9,12 @@ import secrets
 import shutil
 from pathlib import Path
 
+from rich.console import Console
+
 from seshu_swarm import checkpoints, identity, log
-from seshu_swarm.coordinator.config import OpenConfig
+from seshu_swarm.coordinator.config import GATE_READINGS, MAX_DETECTABLE, OpenConfig
+from seshu_swarm.coordinator.opening.power import power_table
+from seshu_swarm.coordinator.opening.standing import standing, standing_json
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Kind, Lineage
@@ -51,7 +55,7 @@ def run(settings: OpenConfig) -> int:
     if settings.base:
         _adopt(folder, ledger, Path(settings.base))
     ledger.set_fact("run_id", settings.run_id)
-    _say(settings, splits, hold_outs)
+    _say(settings, splits, folder, ledger)
     return 0
 
 
@@ -108,7 +112,7 @@ def _adopt(folder: RunFolder, ledger: Ledger, base: Path) -> None:
     Lineage(ledger.database).add(digest, parent=None, kind=Kind.BASE)
 
 
-def _say(settings: OpenConfig, splits: Splits, hold_outs: HoldOuts) -> None:
+def _say(settings: OpenConfig, splits: Splits, folder: RunFolder, ledger: Ledger) -> None:
     counts = {
         language: {
             "documents": len(splits.pretrain.get(language, ())),
@@ -123,6 +127,11 @@ def _say(settings: OpenConfig, splits: Splits, hold_outs: HoldOuts) -> None:
         + ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in c.items())
         for language, c in counts.items()
     ]
-    facts = {f"commitment_{found.name}": found.commitment for found in hold_outs.all()}
+    sets = HoldOuts(folder, ledger.database).all()
+    facts: dict[str, object] = {f"commitment_{found.name}": found.commitment for found in sets}
     lines += [f"  {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
+    power, _ = standing(folder, ledger, max_readings=GATE_READINGS, max_detectable=MAX_DETECTABLE)
+    facts["power"] = standing_json(power)
     log.event("opened", "\n".join(lines), languages=counts, **facts)
+    if log.is_text():
+        Console().print(power_table(power, is_measured=False))

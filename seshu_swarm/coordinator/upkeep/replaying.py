@@ -68,13 +68,14 @@ def rebuild(run: RunFolder, about: Recipe, folder: Path) -> str:
     tensors = checkpoints.load_tensors(base)
     for recipe in about["recipes"]:
         # Rounded after each merge, as each round did.
-        tensors |= apply(tensors, _delta(run, recipe, shape), 1.0)
+        tensors |= apply(tensors, delta_of(run, recipe, shape), 1.0)
     return checkpoints.save_checkpoint(
         folder, shape=shape, tensors=tensors, about=dict(about), card=""
     )
 
 
-def _delta(run: RunFolder, recipe: Recipe, shape: MambaShape) -> Delta:
+def delta_of(run: RunFolder, recipe: Recipe, shape: MambaShape) -> Delta:
+    """The ΔW of one round's recipe, from the adapters in the run's folder. Raises PackageError."""
     mixture = mixture_of(recipe)
     deltas: dict[str, Delta] = {}
     for digest in mixture.ids:

@@ -1,0 +1,80 @@
+"""Killed with -9 in every state and taken up again, a round ends with the same digest."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seshu_swarm.coordinator.rounds.states import RoundState
+from seshu_swarm.coordinator.state.decisions import Decisions
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.readings import Readings
+from seshu_swarm.coordinator.state.run_folder import RunFolder
+from tests.coordinator import small_runs
+
+pytestmark = pytest.mark.swarm
+
+SECONDS = 90.0
+POINTS = ("gathering", "checking", "selecting", "gating", "verifying: merged", "verifying", "end")
+STATES = ("gathering", "checking", "selecting", "gating", "verifying", "verifying", "verifying")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    run = small_runs.open_run(tmp_path_factory.mktemp("run"), ["hi", "ta"])
+    small_runs.begin_round(run)
+    for language in ("hi", "ta"):
+        small_runs.hand_in(run, language)
+    return run
+
+
+def coordinate(run: RunFolder, point: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.coordinator.killed_run", point, "run"]
+    command += ["--state-dir", str(run.path), "--host", "127.0.0.1"]
+    command += ["--rounds", "1", "--max-threads", "1"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def until_it_ends(run: RunFolder) -> None:
+    """Hold the round to its end, then stop the coordinator as its owner would."""
+    process = coordinate(run, "never")
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not run.report(1).exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_round_killed_in_every_state_ends_with_the_same_digest(
+    prepared: RunFolder, tmp_path: Path
+) -> None:
+    calm, killed = (RunFolder(tmp_path / name) for name in ("calm", "killed"))
+    for run in (calm, killed):
+        shutil.copytree(prepared.path, run.path)
+    until_it_ends(calm)
+    ledger = Ledger(killed.ledger)
+    for point, state in zip(POINTS, STATES, strict=True):
+        process = coordinate(killed, point)
+        assert process.wait(SECONDS) == -signal.SIGKILL
+        assert ledger.round(1).state == state and ledger.fact("revision") == ledger.round(1).parent
+        assert Decisions(ledger.database).of(1, point) is None
+    until_it_ends(killed)
+    assert ledger.round(1).state is RoundState.PUBLISHED
+    assert ledger.fact("revision") == Ledger(calm.ledger).fact("revision")
+    ours, theirs = small_runs.report_of(killed), small_runs.report_of(calm)
+    for report in (ours, theirs):
+        del report["checkpoint"]
+    assert ours == theirs
+    # The gate was read by two processes, and paid for once.
+    assert Readings(ledger.database).count("gate-1") == 1
