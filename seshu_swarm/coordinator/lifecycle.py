@@ -11,6 +11,8 @@ import logging
 
 from seshu_swarm import checkpoints, identity, joining, log, packages, running
 from seshu_swarm.coordinator.config import RunConfig
+from seshu_swarm.coordinator.releasing.mirror import held_by
+from seshu_swarm.coordinator.releasing.release import Releases
 from seshu_swarm.coordinator.rounds.holding import RoundHolder
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.states import ENDED
@@ -83,7 +85,7 @@ class Coordinator:
         self._swarm, self._me, self._folder = swarm, me, folder
         self._ledger, self._settings = ledger, settings
         self._shape = checkpoints.read_shape(folder.package(ledger.fact("revision")))
-        self._held = {d for d in (ledger.fact("revision"), ledger.fact("catalogue")) if d}
+        self._releases = Releases(folder, ledger, repository=settings.hub)
         self._intake = Intake(ledger, self._current_round)
         self._holder = Holder(
             folder.packages,
@@ -92,7 +94,7 @@ class Coordinator:
             on_stored=lambda digest: None,
         )
         self._rounds = RoundHolder(
-            swarm, folder, ledger, settings, intake=self._intake, announce=self.announce
+            swarm, folder, ledger, settings, intake=self._intake, herald=self
         )
 
     def _current_round(self) -> Round | None:
@@ -108,8 +110,14 @@ class Coordinator:
         link = str(await self.link())
         log.event("ready", f"ready {link}", link=link, peer_id=self._swarm.peer_id)
         await asyncio.gather(
-            running.repeat(stop, ANNOUNCE_SECONDS, self.announce), self._rounds.hold(stop)
+            running.repeat(stop, ANNOUNCE_SECONDS, self.announce),
+            self._rounds.hold(stop),
+            self._releases.keep_pushing(stop),
         )
+
+    async def release(self) -> None:
+        """Papers beside what was published, and all of it to the Hub, in time."""
+        await self._releases.release()
 
     async def _must_be_alone(self) -> None:
         """A copy of this run's folder, or an older backup, must not publish beside another."""
@@ -134,9 +142,8 @@ class Coordinator:
 
     async def announce(self) -> None:
         """Store the run record and what this peer holds; remember who is there."""
-        self._held.add(self._ledger.fact("revision"))
         await self._swarm.announce(self._run_record())
-        for digest in sorted(self._held):
+        for digest in sorted(held_by(self._folder, self._ledger)):
             await self._swarm.announce(ProviderRecord(run_id=self._swarm.run_id, digest=digest))
         await self._swarm.announce(self._checkpoint_record())
         neighbours = await self._swarm.neighbours()

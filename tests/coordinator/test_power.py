@@ -18,10 +18,11 @@ from seshu_swarm.evaluate.accept import AcceptRule
 
 
 def test_the_smallest_gain_by_hand() -> None:
-    found = powers({"hi": 400}, readings=0, max_readings=10, noise={"hi": 0.5})
+    [found] = powers({"hi": 400}, readings=0, max_readings=10, noise={"hi": 0.5})
     # α of the first reading is 6·0.05/π²; the error of 400 documents 0.5/20.
     z = NormalDist().inv_cdf(1 - 0.3 / math.pi**2) + NormalDist().inv_cdf(0.95)
-    assert found == [Power("hi", 400, 10, pytest.approx(z * 0.025), False)]
+    assert found.smallest_detectable == pytest.approx(z * 0.025)
+    assert found == Power("hi", 400, 10, found.smallest_detectable, False)
     assert z * 0.025 == pytest.approx(0.0880, abs=1e-4)
 
 

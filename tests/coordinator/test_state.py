@@ -106,8 +106,8 @@ def test_sets_are_committed_to_and_give_way(tmp_path: Path, database: Database) 
     assert (first.name, first.state) == ("gate-1", SetState.IN_USE)
     assert (second.name, second.state) == ("gate-2", SetState.RESERVE)
     assert stat.S_IMODE(run.hold_outs.stat().st_mode) == 0o700
-    items = [*some("एक").rows["hi"], *some("एक").documents["hi"]]
-    lines = "\n".join([first.salt, *sorted(item.digest for item in items)])
+    digests = sorted(item.digest for item in some("एक").items())
+    lines = "\n".join([first.salt, *digests])
     assert first.commitment == hashlib.sha256(lines.encode()).hexdigest()
     assert read_holdout(sets.path("gate-2")).rows == some("दो").rows
     assert sets.retire("gate-1") == second

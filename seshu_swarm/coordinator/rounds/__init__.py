@@ -6,6 +6,7 @@ gather     fetch, read strictly, strip the names
 screening  free riders, copies, one share for each identity (pure)
 earlier    sketches of what was merged before
 admitting  from adapters that were read to those that take part
+candidates admitted once, without names, read again after a kill
 deciding   from a closed round to what becomes of it, one decision after another
 holding    the loop that holds rounds
 report     verdicts in the ledger, and a report of the round

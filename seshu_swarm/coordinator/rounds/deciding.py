@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from seshu_swarm import checkpoints, log
-from seshu_swarm.adapters.clipping import clipped
+from seshu_swarm import log
 from seshu_swarm.adapters.merge.mixture import Mixture
-from seshu_swarm.adapters.reader import Adapter
 from seshu_swarm.coordinator.blind import results
 from seshu_swarm.coordinator.blind.asking import Scorers
 from seshu_swarm.coordinator.blind.job import Job, Phase
@@ -29,7 +27,11 @@ from seshu_swarm.coordinator.blind.selecting import Selection
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.releasing import publish
 from seshu_swarm.coordinator.rounds import gather
-from seshu_swarm.coordinator.rounds.admitting import admit
+from seshu_swarm.coordinator.rounds.candidates import (
+    Candidates,
+    admit_candidates,
+    read_candidates,
+)
 from seshu_swarm.coordinator.rounds.states import RoundState
 from seshu_swarm.coordinator.state.decisions import Decisions
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
@@ -45,16 +47,6 @@ TUNING_HARM_SHARE = 0.25
 _ORDER = list(RoundState)
 
 Facts = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Random id → adapter (clipped), digest and declared language."""
-
-    adapters: dict[str, Adapter]
-    ids: dict[str, str]
-    languages: dict[str, str]
-    max_norm: float
 
 
 class Decider:
@@ -126,44 +118,21 @@ class Decider:
 
     async def _check(self) -> Candidates:
         async def work() -> Facts:
-            return await asyncio.to_thread(self._admit)
+            return await asyncio.to_thread(
+                admit_candidates,
+                self._folder,
+                self._ledger,
+                self._current,
+                missing=self._missing,
+                max_rank=self._settings.max_rank,
+            )
 
         found = await self._decided(RoundState.CHECKING, work)
         self.ids = found["ids"]
         if not self.ids:
             count = len(self._ledger.adapters(self._current.number))
             raise RoundError(f"{count} adapters were handed in, none passed the checks")
-        adapters = await asyncio.to_thread(self._read, found)
-        return Candidates(adapters, self.ids, found["languages"], found["max_norm"])
-
-    def _admit(self) -> Facts:
-        """Read strictly, screen, and strip the names."""
-        number = self._current.number
-        # Phases that were cut off leave refusals behind: they are all found again.
-        self._ledger.forget_verdicts(number)
-        gather.refuse(self._ledger, self._missing)
-        adapters = gather.read_all(
-            self._ledger,
-            self._current,
-            shape=checkpoints.read_shape(self._folder.package(self._current.parent)),
-            max_rank=self._settings.max_rank,
-            folder_of=self._folder.adapter,
-        )
-        admitted = admit(self._ledger, self._folder, number, adapters)
-        ids = gather.strip_names(list(admitted.adapters), self._current.seed)
-        languages = gather.languages_of(self._ledger, ids)
-        return {"ids": ids, "languages": languages, "max_norm": admitted.max_norm}
-
-    def _read(self, found: Facts) -> dict[str, Adapter]:
-        """The candidates again, from the bytes that were checked."""
-        shape = checkpoints.read_shape(self._folder.package(self._current.parent))
-        return {
-            random_id: clipped(
-                gather.read_again(self._folder.adapter(digest), digest, shape),
-                max_norm=found["max_norm"],
-            )
-            for random_id, digest in found["ids"].items()
-        }
+        return await asyncio.to_thread(read_candidates, self._folder, self._current, found)
 
     async def _select(self, candidates: Candidates) -> Selection:
         rule = SelectionRule(

@@ -8,16 +8,18 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from seshu_swarm import log
 from seshu_swarm.coordinator.blind.judging import FinalWord
+from seshu_swarm.coordinator.blind.results import final_of_json
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.rounds import gather, report
 from seshu_swarm.coordinator.rounds.deciding import Decider
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.report import Decided
 from seshu_swarm.coordinator.rounds.states import ENDED, RoundState, Window
+from seshu_swarm.coordinator.state.decisions import Decisions
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.coordinator.state.readings import Readings
@@ -37,8 +39,20 @@ LOOK_UP_SECONDS = 15.0
 TICK_SECONDS = 0.25
 
 
+class Herald(Protocol):
+    """Who tells others of a round."""
+
+    async def announce(self) -> None:
+        """Tell the swarm what changed."""
+        ...
+
+    async def release(self) -> None:
+        """Put papers beside what was published, and push it."""
+        ...
+
+
 class RoundHolder:
-    """Holds rounds until stopped. `announce` tells the swarm what changed."""
+    """Holds rounds until stopped."""
 
     def __init__(
         self,
@@ -48,12 +62,14 @@ class RoundHolder:
         settings: RunConfig,
         *,
         intake: Intake,
-        announce: Callable[[], Awaitable[None]],
+        herald: Herald,
     ) -> None:
         self._swarm, self._folder, self._ledger = swarm, folder, ledger
-        self._settings, self._intake, self._announce = settings, intake, announce
+        self._settings, self._intake, self._herald = settings, intake, herald
 
     async def hold(self, stop: Stop) -> None:
+        self._write_missing_reports()
+        await self._herald.release()
         held = 0
         while not stop.is_set() and held != self._settings.rounds:
             try:
@@ -62,7 +78,7 @@ class RoundHolder:
                 # Hosting and sessions go on; whoever reads the log or the status learns why.
                 log.event("no-rounds", f"no more rounds: {error}", reason=str(error))
                 break
-            await self._announce()
+            await self._herald.announce()
             if not await self._collect(current, stop):
                 return
             await self._finish(current)
@@ -123,6 +139,7 @@ class RoundHolder:
         else:
             decided = Decided.of(decider.ids, decider.selection)
             await self._publish(current, decided, revision, word)
+        await self._herald.release()
 
     async def _abort(self, current: Round, decided: Decided, reason: str) -> None:
         await self._end(current, RoundState.ABORTED, decided, reason=reason)
@@ -134,6 +151,20 @@ class RoundHolder:
         await self._end(current, RoundState.PUBLISHED, decided, revision=revision)
         checkpoint = self._folder.package(revision)
         report.write(self._folder, report.published(self._ledger, current, checkpoint, word))
+
+    def _write_missing_reports(self) -> None:
+        """A coordinator that was killed right after a round's end has left it without a report."""
+        decisions = Decisions(self._ledger.database)
+        for ended in self._ledger.rounds():
+            if ended.state not in ENDED or self._folder.report(ended.number).exists():
+                continue
+            found = decisions.of(ended.number, RoundState.VERIFYING)
+            if ended.revision and found:
+                word, checkpoint = final_of_json(found), self._folder.package(ended.revision)
+                facts = report.published(self._ledger, ended, checkpoint, word)
+            else:
+                facts = report.aborted(self._ledger, ended, ended.reason)
+            report.write(self._folder, facts)
 
     def _store(self, scheme: str) -> Store:
         match scheme:
@@ -163,7 +194,7 @@ class RoundHolder:
         found = report.judgements(self._ledger, current, decided, is_published=is_published)
         self._ledger.end_round(current, state, judgements=found, reason=reason, revision=revision)
         await self._swarm.announce(self._record(current, revision, reason))
-        await self._announce()
+        await self._herald.announce()
 
     def _record(self, current: Round, revision: str | None, reason: str) -> RoundRecord:
         verdicts = report.verdicts(self._ledger, current)
