@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,13 +184,25 @@ async def half_of_other_bytes_then_gone(channel: Channel, truth: bytes) -> None:
     channel.close()
 
 
+async def chunks_of_nothing(channel: Channel, truth: bytes) -> None:
+    while True:
+        await channel.send(Chunk(data=b""))
+
+
 async def another_message(channel: Channel, truth: bytes) -> None:
     await channel.send(WantFiles(names=["big.bin"]))
 
 
 @pytest.mark.parametrize(
     "lie",
-    [other_bytes, too_much, too_little, half_of_other_bytes_then_gone, another_message],
+    [
+        other_bytes,
+        too_much,
+        too_little,
+        half_of_other_bytes_then_gone,
+        chunks_of_nothing,
+        another_message,
+    ],
     ids=lambda lie: lie.__name__,
 )
 @pytest.mark.parametrize("lies_about", ["big.bin", MANIFEST])
@@ -227,6 +240,64 @@ def test_a_lying_holder_is_passed_over_and_the_file_still_arrives(
     )
     assert lies_about in asked
     assert not list(into.rglob("*.partial"))
+
+
+def test_a_lie_behind_true_bytes_costs_those_and_no_more(
+    loopback: Loopback, swarms: list[Swarm], members: list[Member], tmp_path: Path
+) -> None:
+    """Who lied, the one before or the one who went on, cannot be known: the file starts again."""
+    digest = hold(loopback, members[1], b"behind true bytes")
+
+    async def liar(channel: Channel) -> None:
+        request = (await channel.receive(BlobRequest, seconds=5, what="a request")).request
+        assert isinstance(request, FetchFile)
+        size = (members[1].root / digest / request.name).stat().st_size - request.offset
+        await channel.send(Chunk(data=b"\0" * min(size, CHUNK_BYTES)))
+
+    HANDLERS[members[0].swarm.peer_id] = liar
+    assert loopback.run(members[0].swarm.announce(ProviderRecord(run_id=RUN_ID, digest=digest)))
+    into = tmp_path / "into"
+    into.mkdir()
+    (into / "big.bin.partial").write_bytes(BIG[: CHUNK_BYTES * 2])
+    store = SwarmStore(swarms[2], [members[1].swarm.peer_id])
+    loopback.run(store.fetch(Reference.of_swarm(digest), into, ["big.bin"]))
+    assert (into / "big.bin").read_bytes() == BIG + b"behind true bytes"
+
+
+def test_a_holder_that_drips_is_passed_over_and_what_it_gave_is_kept(
+    loopback: Loopback,
+    swarms: list[Swarm],
+    members: list[Member],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digest = hold(loopback, members[1], b"dripped")
+    truth = (members[1].root / digest / "big.bin").read_bytes()
+    given = []
+
+    async def dripping(channel: Channel) -> None:
+        request = (await channel.receive(BlobRequest, seconds=5, what="a request")).request
+        assert isinstance(request, FetchFile)
+        if request.name == MANIFEST:
+            return await channel.send(
+                Chunk(data=(members[1].root / digest / MANIFEST).read_bytes())
+            )
+        for at in range(request.offset, len(truth)):
+            await channel.send(Chunk(data=truth[at : at + 1]))
+            given.append(at)
+            await asyncio.sleep(0.02)
+
+    HANDLERS[members[0].swarm.peer_id] = dripping
+    assert loopback.run(members[0].swarm.announce(ProviderRecord(run_id=RUN_ID, digest=digest)))
+    # No silence is longer than a chunk's time: only the whole file's deadline ends it.
+    monkeypatch.setattr("seshu_swarm.stores.swarm.CHUNK_SECONDS", 1.0)
+    monkeypatch.setattr("seshu_swarm.stores.base.MIN_BYTES_PER_SECOND", 1 << 30)
+    store = SwarmStore(swarms[2], [members[1].swarm.peer_id])
+    loopback.run(store.fetch(Reference.of_swarm(digest), tmp_path / "into", ["big.bin"]))
+    assert (tmp_path / "into" / "big.bin").read_bytes() == truth
+    assert len(given) > 5
+    [rest] = [size for size in members[1].uploads if size > CHUNK_BYTES]
+    assert len(truth) - len(given) - 1 <= rest < len(truth)
 
 
 def test_nobody_to_fetch_from_is_said_with_the_way_out(
