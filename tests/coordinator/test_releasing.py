@@ -19,12 +19,12 @@ import psutil
 import pytest
 import torch
 
-from seshu_swarm import checkpoints, packages
+from seshu_swarm import packages
 from seshu_swarm.checkpoints import load_whole
 from seshu_swarm.coordinator.releasing import mirror
 from seshu_swarm.coordinator.releasing.card import cell
 from seshu_swarm.coordinator.releasing.data import SAMANANTAR, notes_of
-from seshu_swarm.coordinator.releasing.papers import DATA, PAPERS, TABLE, VERDICTS
+from seshu_swarm.coordinator.releasing.names import CARD, DATA, PAPERS, TABLE, VERDICTS
 from seshu_swarm.coordinator.releasing.release import Releases, pushed
 from seshu_swarm.errors import ForkError, SeshuError
 from seshu_swarm.running import Stop
@@ -153,7 +153,7 @@ def test_papers_that_a_kill_prevented_are_written_with_the_next_round(released: 
 def test_the_card_s_header_is_one_that_the_hub_reads(released: Released) -> None:
     one = released.publish(seed=1)
     release(released, repository=NAME)
-    found = header(papers(released, one)[checkpoints.CARD])
+    found = header(papers(released, one)[CARD])
     assert found["language"] == list(LANGUAGES)
     assert found["license"] == "cc-by-4.0" and found["library_name"] == "transformers"
     assert found["pipeline_tag"] == "text-generation" and "merge" in found["tags"]
@@ -161,7 +161,7 @@ def test_the_card_s_header_is_one_that_the_hub_reads(released: Released) -> None
     assert "base_model" not in found
     two = released.publish(seed=2)
     release(released, repository=NAME)
-    found = header(papers(released, two)[checkpoints.CARD])
+    found = header(papers(released, two)[CARD])
     assert found["base_model"] == NAME and found["base_model_relation"] == "merge"
     assert found["base_model_revision"] == "round-1"
 
@@ -170,7 +170,7 @@ def test_a_licence_that_the_hub_does_not_know_is_named(tmp_path: Path) -> None:
     released = Released.opened(tmp_path / "other", licence='Ours: "no: 1"')
     revision = released.publish(seed=1)
     release(released)
-    found = header(papers(released, revision)[checkpoints.CARD])
+    found = header(papers(released, revision)[CARD])
     assert found["license"] == "other" and found["license_name"] == 'Ours: "no: 1"'
 
 
@@ -178,7 +178,7 @@ def test_the_card_says_how_it_was_made_and_what_it_cannot_promise(released: Rele
     parent = released.ledger.fact("revision")
     revision = released.publish(seed=1)
     release(released, repository=NAME)
-    card = papers(released, revision)[checkpoints.CARD].decode()
+    card = papers(released, revision)[CARD].decode()
     assert f"revision `{revision}`" in card and f"parent `{parent}`" in card
     assert "`ties` (density = 0.2) with\nλ = 0.5" in card and f"| `{'01' * 32}` | 1.0000 |" in card
     assert "| hi | 2.0000 | 1.9000 | -0.1000 | " in card and "| 40 |" in card
@@ -191,7 +191,7 @@ def test_the_card_says_how_it_was_made_and_what_it_cannot_promise(released: Rele
 def test_what_a_stranger_wrote_cannot_leave_its_cell(released: Released) -> None:
     revision = released.publish(seed=1)
     release(released)
-    card = papers(released, revision)[checkpoints.CARD].decode()
+    card = papers(released, revision)[CARD].decode()
     [row] = [line for line in card.splitlines() if "NORM" in line]
     assert row.replace(r"\|", "").count("|") == 6
     assert "<script>" not in card and r"\[x\](http" in row

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PICTURE = "curves.png"
+from seshu_swarm.coordinator.releasing.names import PICTURE
+
 # The Hub's own names; any other licence is `other`, with its name beside it.
 LICENCES = frozenset(
     {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from seshu_swarm import log, packages
 from seshu_swarm.coordinator.config import PushConfig
-from seshu_swarm.coordinator.releasing.papers import PAPERS
+from seshu_swarm.coordinator.releasing.names import PAPERS
 from seshu_swarm.errors import ForkError
 from seshu_swarm.packages import MANIFEST
 from seshu_swarm.stores.repository import HubRepository, forked

@@ -11,19 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import checkpoints
-from seshu_swarm.coordinator.releasing.card import PICTURE, CardFacts, card_of, tag_of
+from seshu_swarm.coordinator.releasing.card import CardFacts, card_of, tag_of
 from seshu_swarm.coordinator.releasing.curves import curves_of, published, table_of
 from seshu_swarm.coordinator.releasing.data import data_of
+from seshu_swarm.coordinator.releasing.names import CARD, DATA, PICTURE, TABLE, VERDICTS
 from seshu_swarm.coordinator.releasing.picture import draw
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.packages import write_whole
-
-VERDICTS = "verdicts.json"
-TABLE = "curves.json"
-DATA = "data-manifest.json"
-PAPERS = (VERDICTS, TABLE, PICTURE, checkpoints.CARD, DATA)
 
 Reports = Sequence[Mapping[str, Any]]
 
@@ -55,7 +50,7 @@ def write_papers(
         repository=repository,
         parent_tag=_parent_tag(reports),
     )
-    write_whole(folder / checkpoints.CARD, card_of(facts).encode("utf-8"))
+    write_whole(folder / CARD, card_of(facts).encode("utf-8"))
     write_whole(folder / DATA, _json(data))
 
 
