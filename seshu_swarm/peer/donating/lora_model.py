@@ -97,6 +97,8 @@ def save_adapter(folder: Path, model: LoraModel, *, about: Mapping[str, Any]) ->
         # Never the local path of the base: it would tell the donor's user name.
         config.base_model_name_or_path = config.revision = about["base_revision"]
         config.inference_mode = True
+        # A set to peft: its order would be another in each process, and so would the digest.
+        config.target_modules = sorted(config.target_modules)
         config.save_pretrained(str(partial))
         (partial / CARD_FILE).write_text(adapter_card(about), encoding="utf-8")
         (partial / TENSOR_FILE).write_bytes(safetensors_torch.save(model.lora_tensors()))
