@@ -4,7 +4,13 @@ import sys
 
 from seshu_swarm import cli
 from seshu_swarm.cli import Command
-from seshu_swarm.peer.config import AutoConfig, FinetuneConfig, HostConfig, StatusConfig
+from seshu_swarm.peer.config import (
+    AdaptersConfig,
+    AutoConfig,
+    FinetuneConfig,
+    HostConfig,
+    StatusConfig,
+)
 
 COMMANDS = (
     Command(
@@ -16,6 +22,12 @@ COMMANDS = (
         FinetuneConfig,
         "seshu_swarm.peer.donating.donor:run",
         "Train a LoRA adapter and offer it.",
+    ),
+    Command(
+        "adapters",
+        AdaptersConfig,
+        "seshu_swarm.peer.donating.shelf:run",
+        "List task adapters of a run, or fetch one.",
     ),
     Command(
         "status", StatusConfig, "seshu_swarm.peer.status:run", "Show what this machine's peer does."

@@ -77,6 +77,9 @@ class FinetuneConfig(LentConfig):
     accumulate: int = setting(1, "Batches whose gradients make one optimiser step.")
     max_steps: int = setting(2_000, "Most optimiser steps.")
     max_seconds: float = setting(3_600.0, "Most training time, in seconds.")
+    save_seconds: float = setting(
+        20.0, "How often training is saved, in seconds; killed, it goes on from there."
+    )
     replay_share: float = setting(
         0.4, "Share of steps on running text of the run's languages, against forgetting."
     )
@@ -103,6 +106,21 @@ class FinetuneConfig(LentConfig):
 @dataclass(frozen=True, kw_only=True)
 class AutoConfig(FinetuneConfig, HostConfig):
     """`peer` alone: whatever the swarm lacks most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptersConfig(JoinConfig):
+    """`peer adapters`: task adapters of a run."""
+
+    language: str | None = setting(None, "Only those of this language.")
+    task: str | None = setting(None, "Only those for this task.")
+    fetch: str = setting("", "Fetch the one whose digest begins so; unset: list them.")
+    out: str = setting("", "Folder for the fetched adapter.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fetch and not self.out:
+            raise UsageError("--fetch without --out", way_out="--out FOLDER, a new one")
 
 
 @dataclass(frozen=True, kw_only=True)

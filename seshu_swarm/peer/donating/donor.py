@@ -2,39 +2,37 @@
 
 Fetches the run's base, takes own rows or the shard dealt by the run's catalogue, trains here,
 checks that its own held-out loss fell, leaves the adapter with its holders, hands it in, announces
-a signed record, and waits for the coordinator's verdict. Nothing but the adapter leaves the machine.
+a signed record, and waits for the coordinator's verdict; an adapter for a task is only announced.
+Nothing but the adapter leaves the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, replace
 
 from seshu_swarm import log
-from seshu_swarm.dht import Found
-from seshu_swarm.errors import DeadlineError, UsageError
+from seshu_swarm.errors import PeerError, RefusalError, SeshuError, UsageError
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
-from seshu_swarm.peer.donating.handing_in import ask_verdict, hand_in, push
+from seshu_swarm.peer.donating.handing_in import push, record_of
 from seshu_swarm.peer.donating.lora_settings import lora_settings
 from seshu_swarm.peer.donating.rows import Dealt, own_rows, running_text, shard_rows
 from seshu_swarm.peer.donating.tuning import Tuned, tune
+from seshu_swarm.peer.donating.verdicts import Word, word_of_refusal
+from seshu_swarm.peer.donating.waiting import await_word
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
-from seshu_swarm.protocol import Verdict
-from seshu_swarm.records import RunRecord
+from seshu_swarm.records import AdapterRecord, RunRecord
 from seshu_swarm.references import Reference
 from seshu_swarm.running import Stop
 
 logger = logging.getLogger(__name__)
 
-VERDICT_SECONDS = 2.0
-FOLLOW_SECONDS = 10.0
+FOLLOW_SECONDS = 5.0
+LOOKS_PER_ANNOUNCEMENT = 720  # an hour: a record that lives a day is renewed long before
 
 
 def run(settings: FinetuneConfig) -> int:
@@ -55,22 +53,45 @@ class Donor:
     def __init__(self, joined: Joined, settings: FinetuneConfig, guest: Guest, stop: Stop) -> None:
         self._joined, self._settings = joined, settings
         self._guest, self._stop = guest, stop
+        self._for_task: AdapterRecord | None = None
 
     async def live(self) -> None:
-        run = self._joined.run
-        while True:
-            await self._one_adapter(run)
+        """Raises SeshuError; who follows raises only UsageError, and outlives the others."""
+        run: RunRecord | None = self._joined.run
+        while run is not None:
+            is_lost = False
+            try:
+                await self._one_adapter(run)
+            except SeshuError as error:
+                if not self._settings.follow or isinstance(error, UsageError):
+                    raise
+                # A refusal was told as a verdict, and stays so until the next checkpoint.
+                if not isinstance(error, RefusalError):
+                    is_lost = isinstance(error, PeerError)
+                    self._tell_failure(run, error, is_lost)
             if not self._settings.follow or self._stop.is_set():
                 return
-            newer = await self._next_revision(run)
-            if newer is None:
-                return
-            run = newer
+            run = await self._next_run(run, is_again=is_lost)
 
-    async def _next_revision(self, run: RunRecord) -> RunRecord | None:
+    def _tell_failure(self, run: RunRecord, error: SeshuError, is_lost: bool) -> None:
+        then = "it is tried again" if is_lost else "the next checkpoint is waited for"
+        text = f"no adapter on {run.revision[:12]}: {error}; next: {then}"
+        log.event("failed", text, revision=run.revision, reason=str(error))
+        self._show(text)
+
+    async def _next_run(self, run: RunRecord, *, is_again: bool) -> RunRecord | None:
+        """The run with its next checkpoint, or, `is_again`, as it is when it can be reached."""
+        looks = 0
         while await self._stop.sleep(FOLLOW_SECONDS):
-            found: Found[RunRecord] | None = await self._joined.swarm.current_run(self._joined.link)
-            if found and found.record.revision != run.revision:
+            looks += 1
+            try:
+                found = await self._joined.swarm.current_run(self._joined.link)
+                if self._for_task and looks % LOOKS_PER_ANNOUNCEMENT == 0:
+                    await self._joined.swarm.announce(self._for_task)
+            except PeerError as error:
+                logger.warning("no look at the run: %s", error)
+                continue
+            if found and (is_again or found.record.revision != run.revision):
                 return found.record
         return None
 
@@ -84,21 +105,42 @@ class Donor:
         if tuned is None:
             return
         reference = await push(self._joined, self._settings, self._guest, tuned)
-        submit = partial(hand_in, self._joined, run, self._settings, tuned, reference)
-        verdict = await submit()
-        log.event("handed-in", f"handed in {reference}", reference=str(reference))
-        self._show(tuned, "waiting for the verdict")
-        self._show(tuned, await self._await_verdict(tuned.digest, verdict, submit))
+        record = record_of(run, self._settings, tuned, reference)
+        if record.purpose == "task":
+            await self._offer_for_task(record)
+        else:
+            await self._offer_for_merging(tuned, record)
 
-    def _show(self, tuned: Tuned, doing: str) -> None:
+    async def _offer_for_task(self, record: AdapterRecord) -> None:
+        self._for_task = record
+        await self._joined.swarm.announce(record)
+        text = f"offered for task {record.task}: {record.reference}; next: others get it with "
+        text += f"peer adapters --join LINK --fetch {record.digest[:12]} --out FOLDER"
+        log.event("offered", text, **record.model_dump(mode="json"))
+        self._show(text, adapter=record.digest)
+
+    async def _offer_for_merging(self, tuned: Tuned, record: AdapterRecord) -> None:
+        self._show("waiting for the verdict", adapter=tuned.digest, language=tuned.language)
+        try:
+            word = await await_word(self._joined, record, self._settings, self._stop)
+        except RefusalError as error:
+            self._tell(tuned, word_of_refusal(error))
+            raise
+        self._tell(tuned, word)
+
+    def _tell(self, tuned: Tuned, word: Word) -> None:
+        facts = {"adapter": tuned.digest, "language": tuned.language, **asdict(word)}
+        log.event("no-verdict" if word.state == "none" else "verdict", str(word), **facts)
+        self._show("verdict", **facts)
+
+    def _show(self, doing: str, **facts: object) -> None:
         status.write(
             self._joined.state_dir,
             role="finetune",
             guest=self._guest,
             run=self._joined.run.run_id,
-            language=tuned.language,
-            adapter=tuned.digest,
             doing=doing,
+            **facts,
         )
 
     async def _rows(self, run: RunRecord) -> Dealt:
@@ -111,30 +153,3 @@ class Donor:
         if self._settings.replay_share == 0:
             return dealt
         return replace(dealt, documents=await running_text(self._joined, run))
-
-    async def _await_verdict(
-        self, digest: str, verdict: Verdict | None, submit: Callable[[], Awaitable[Verdict | None]]
-    ) -> str:
-        """Wait for the coordinator's word, say it, and return it as a line."""
-        deadline = time.monotonic() + self._settings.wait_seconds
-        while verdict is None or verdict.state in ("pending", "unknown"):
-            if time.monotonic() > deadline and self._settings.follow:
-                log.event("no-verdict", "no verdict yet; going on with the next checkpoint")
-                return "no verdict yet"
-            if time.monotonic() > deadline:
-                raise DeadlineError(
-                    f"no verdict after {self._settings.wait_seconds:g} s",
-                    rule="verdicts come when the round closes",
-                    way_out="the adapter stays announced; wait longer with --wait-seconds",
-                )
-            if not await self._stop.sleep(VERDICT_SECONDS):
-                return "stopped while waiting for the verdict"
-            verdict = await ask_verdict(self._joined, digest)
-            if verdict is not None and verdict.state == "unknown":
-                # The first submission was lost on the way.
-                verdict = await submit()
-        text = f"{verdict.state}: {verdict.reason}"
-        text += f"; gain {verdict.gain}" if verdict.gain else ""
-        text += f"; next: {verdict.next_step}" if verdict.next_step else ""
-        log.event("verdict", text, **verdict.model_dump())
-        return text

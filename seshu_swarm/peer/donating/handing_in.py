@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from seshu_swarm import packages, records
-from seshu_swarm.errors import DeadlineError, PeerLostError, ResourceError
+from seshu_swarm import log, packages, records
+from seshu_swarm.errors import DeadlineError, PackageError, PeerLostError, ResourceError
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating.tuning import Tuned
@@ -31,14 +31,16 @@ async def push(joined: Joined, settings: FinetuneConfig, guest: Guest, tuned: Tu
             rule=f"limits: {guest.limits}",
             way_out="raise --max-upload-per-day or push tomorrow: the adapter is kept",
         )
-    match settings.store:
-        case "hub":
+    if settings.store == "file":
+        return await FileStore(_published(joined)).push(tuned.folder, tuned.digest)
+    if settings.store == "hub":
+        try:
             return await HubStore(settings.repository).push(tuned.folder, tuned.digest)
-        case "file":
-            return await FileStore(_published(joined)).push(tuned.folder, tuned.digest)
-        case _:
-            holders = [joined.coordinator, *await _other_holders(joined)]
-            return await joined.store.push_to(holders, tuned.folder, manifest)
+        except (PackageError, PeerLostError) as error:
+            text = f"not pushed to the Hub: {error}; it goes to holders in the swarm instead"
+            log.event("fallback", text, store="swarm", reason=str(error))
+    holders = [joined.coordinator, *await _other_holders(joined)]
+    return await joined.store.push_to(holders, tuned.folder, manifest)
 
 
 def _published(joined: Joined) -> Path:
@@ -50,18 +52,11 @@ async def _other_holders(joined: Joined) -> list[str]:
     return sorted({f.owner for f in found if not f.record.is_draining})
 
 
-async def hand_in(
-    joined: Joined,
-    run: RunRecord,
-    settings: FinetuneConfig,
-    tuned: Tuned,
-    reference: Reference,
-) -> Verdict | None:
-    """Submit the adapter and announce it; None while the coordinator cannot be reached.
-
-    Raises RefusalError when the coordinator says no.
-    """
-    record = AdapterRecord(
+def record_of(
+    run: RunRecord, settings: FinetuneConfig, tuned: Tuned, reference: Reference
+) -> AdapterRecord:
+    """What is signed of an adapter: for merging, or for the task that the donor named."""
+    return AdapterRecord(
         run_id=run.run_id,
         reference=str(reference),
         digest=tuned.digest,
@@ -71,7 +66,16 @@ async def hand_in(
         num_rows=tuned.num_rows,
         licence=settings.licence,
         round_index=run.round_index,
+        purpose="task" if settings.task else "merge",
+        task=settings.task,
     )
+
+
+async def hand_in(joined: Joined, record: AdapterRecord) -> Verdict | None:
+    """Submit the adapter and announce it; None while the coordinator cannot be reached.
+
+    Raises RefusalError when the coordinator says no.
+    """
     # Handed in before it is announced: whoever reads the DHT comes too late to claim it.
     verdict = await _ask(joined, SubmitAdapter(record=records.to_bytes(record)))
     await joined.swarm.announce(record)

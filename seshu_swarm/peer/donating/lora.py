@@ -193,7 +193,7 @@ def _check_fell(before: float, after: float, num_held_out_rows: int) -> None:
             f"the loss on {num_held_out_rows} held-out rows went from {before:.4f} to {after:.4f} "
             "nats per byte",
             rule="an adapter is offered only if it lowers the loss on rows it has not seen",
-            way_out="give more rows, more time, or a smaller learning rate",
+            way_out="give more rows, more time (--max-seconds), or a smaller --learning-rate",
         )
 
 

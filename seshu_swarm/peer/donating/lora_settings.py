@@ -90,6 +90,7 @@ def lora_settings(settings: FinetuneConfig, *, has_text: bool) -> LoraSettings:
         max_tokens=min(MAX_ROW_TOKENS, settings.batch_tokens),
         batch_tokens=settings.batch_tokens,
         accumulation=settings.accumulate,
+        state_period_seconds=settings.save_seconds,
         replay_share=settings.replay_share if has_text else 0.0,
         seed=settings.seed,
     )

@@ -57,10 +57,11 @@ async def tune(
 
 def _folder(base: Path, dealt: Dealt, settings: FinetuneConfig) -> Path:
     """One folder per base, rows and settings, so that a killed training finds its own again."""
-    wanted = lora_settings(settings, has_text=bool(dealt.documents))
+    wanted = dataclasses.asdict(lora_settings(settings, has_text=bool(dealt.documents)))
+    del wanted["state_period_seconds"]
     items: list[Row | Document] = [*dealt.rows, *dealt.documents]
     digests = [item.digest for item in items]
-    key = json.dumps([dataclasses.asdict(wanted), dealt.language, digests])
+    key = json.dumps([wanted, dealt.language, digests])
     name = f"{base.name[:16]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     return settings.state_path / "adapters" / name
 

@@ -1,0 +1,87 @@
+"""From an adapter's record to the coordinator's word on it: hand in until it is taken, then ask.
+
+A coordinator that is away, or between rounds, is waited for; any other no ends the wait.
+"""
+
+from __future__ import annotations
+
+import time
+
+from seshu_swarm import log
+from seshu_swarm.errors import DeadlineError, RefusalError
+from seshu_swarm.joining import Joined
+from seshu_swarm.peer.config import FinetuneConfig
+from seshu_swarm.peer.donating.handing_in import ask_verdict, hand_in
+from seshu_swarm.peer.donating.verdicts import (
+    NO_GAIN_KNOWN,
+    Word,
+    next_step,
+    passes_by_itself,
+    with_next_step,
+    word_of_verdict,
+)
+from seshu_swarm.protocol import Verdict
+from seshu_swarm.records import AdapterRecord
+from seshu_swarm.running import Stop
+
+VERDICT_SECONDS = 2.0
+STOPPED = Word("none", "stopped while waiting", NO_GAIN_KNOWN, "the same command goes on waiting")
+NO_WORD = Word("none", "no verdict yet", NO_GAIN_KNOWN, "nothing: it stays announced for a day")
+
+
+async def await_word(
+    joined: Joined, record: AdapterRecord, settings: FinetuneConfig, stop: Stop
+) -> Word:
+    """Raises RefusalError with its next step, or DeadlineError unless the donor follows."""
+    desk = _Desk(joined, record)
+    deadline = time.monotonic() + settings.wait_seconds
+    while True:
+        verdict = await desk.ask()
+        if verdict is not None and verdict.state in ("accepted", "rejected"):
+            return word_of_verdict(verdict)
+        if time.monotonic() > deadline and settings.follow:
+            return NO_WORD
+        if time.monotonic() > deadline:
+            raise DeadlineError(
+                f"no verdict after {settings.wait_seconds:g} s",
+                rule="verdicts come when the round closes",
+                way_out="the adapter is kept: start the same command again, with a longer "
+                "--wait-seconds",
+            )
+        if not await stop.sleep(VERDICT_SECONDS):
+            return STOPPED
+
+
+class _Desk:
+    """The coordinator's desk as one donor knows it, with one adapter."""
+
+    def __init__(self, joined: Joined, record: AdapterRecord) -> None:
+        self._joined, self._record = joined, record
+        self._is_handed_in = False
+        self._said: set[str] = set()
+
+    async def ask(self) -> Verdict | None:
+        """Hand in, or ask for the verdict; None when it is to be tried again."""
+        try:
+            if self._is_handed_in:
+                verdict = await ask_verdict(self._joined, self._record.digest)
+            else:
+                verdict = await hand_in(self._joined, self._record)
+                self._is_handed_in = True
+                self._say("handed-in", f"handed in {self._record.reference}")
+        except RefusalError as error:
+            if not passes_by_itself(error, is_known=self._is_handed_in):
+                raise with_next_step(error) from None
+            text = f"waiting: {error}; next: {next_step(error)}"
+            self._say("waiting", text, refusal=error.name)
+            return None
+        if verdict is not None and verdict.state == "unknown":
+            # The first submission was lost on the way.
+            self._is_handed_in = False
+        return verdict
+
+    def _say(self, event: str, text: str, **facts: str) -> None:
+        """Each thing once, however often it is asked."""
+        if event not in self._said:
+            self._said.add(event)
+            log.event(event, text, reference=self._record.reference, **facts)
