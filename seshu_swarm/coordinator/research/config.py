@@ -1,11 +1,12 @@
-"""Settings of `simulate`: a sentence and a unit under every field. Pure."""
+"""Settings of `simulate` and `record`: a sentence and a unit under every field. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from seshu_swarm.config import setting
-from seshu_swarm.coordinator.config import RunFolderConfig
+from seshu_swarm.config import OutputConfig, setting
+from seshu_swarm.coordinator.config import LANGUAGES, RunFolderConfig
 from seshu_swarm.errors import UsageError
 
 
@@ -36,3 +37,48 @@ class SimulateConfig(RunFolderConfig):
         super().__post_init__()
         if not self.policy:
             raise UsageError("no policy given", way_out="--policy FILE, see docs/policies.md")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordConfig(OutputConfig):
+    """`coordinator record`: a set of adapters with verdicts, to simulate on."""
+
+    data: str | None = setting(
+        None, "Folder with pretrain/, sft/ and parallel/; unset: the built-in phrasebook."
+    )
+    out: str = setting("", "Folder of the set; a recording that was begun there goes on.")
+    adapters: int = setting(30, "Least number of adapters, in rounds of about ten.")
+    languages: tuple[str, ...] = setting(LANGUAGES, "Languages, by ISO code.")
+    licence: str = setting("CC-BY-4.0", "Licence of the adapters and checkpoints.")
+    data_licence: str = setting(
+        "see the source of the text", "Licences of the text, as the card shall name them."
+    )
+    hold_out_rows: int = setting(160, "Rows held out per language for the gate.")
+    d_model: int = setting(64, "Width of the base's residual stream.")
+    num_blocks: int = setting(2, "Number of the base's Mamba blocks.")
+    pretrain_seconds: float = setting(90.0, "How long the base is pretrained, in seconds.")
+    donors_at_once: int = setting(2, "Donors that train at the same time.")
+    seed: int = setting(0, "Seed of the crowd.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.out:
+            raise UsageError("no folder given", way_out="--out FOLDER")
+        if self.adapters < 4 or self.donors_at_once < 1 or not self.languages:
+            raise UsageError(
+                f"{self.adapters} adapters in {len(self.languages)} languages, "
+                f"{self.donors_at_once} donors at once",
+                rule="at least four adapters, one language, one donor",
+            )
+
+    @property
+    def out_path(self) -> Path:
+        return Path(self.out).expanduser().absolute()
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a recording that goes on must have in common with how it was begun."""
+        facts = asdict(self)
+        for name in ("log_format", "verbose", "end_with_parent", "out", "data", "donors_at_once"):
+            del facts[name]
+        return facts | {"languages": list(self.languages)}

@@ -78,7 +78,7 @@ class Recording:
             raise UsageError(
                 f"{self._folder.path} has no ended round with adapters",
                 rule="a simulation replays recorded rounds",
-                way_out="hold rounds first: python -m seshu_swarm.coordinator run",
+                way_out="hold rounds, or make some: python -m seshu_swarm.coordinator record",
             )
         return numbers
 

@@ -1,0 +1,79 @@
+"""`coordinator record` for real: killed on the way, taken up, finished, and simulated on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from seshu_swarm.coordinator.research.recording.notes import NOTES_FILE
+from seshu_swarm.coordinator.state.ledger import Ledger
+
+pytestmark = pytest.mark.swarm
+
+COORDINATOR = (sys.executable, "-m", "seshu_swarm.coordinator")
+SMALL = ("--adapters", "4", "--languages", "hi,ta", "--hold-out-rows", "80", "--d-model", "32")
+SECONDS = 280
+
+
+def record(out: Path) -> subprocess.Popen[str]:
+    command = [*COORDINATOR, "record", "--out", str(out), *SMALL, "--pretrain-seconds", "8"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def handed_in(out: Path) -> list[str]:
+    """Digests of the adapters that are noted as handed in."""
+    try:
+        members = json.loads((out / NOTES_FILE).read_bytes())["members"]
+    except FileNotFoundError:
+        return []
+    return [facts["digest"] for facts in members.values() if facts["digest"]]
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """As a machine that is switched off: the process and all that it started."""
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True)
+    for one in family:
+        one.kill()
+    psutil.wait_procs(family[1:], timeout=10)
+    process.communicate(timeout=10)
+
+
+def test_a_killed_recording_goes_on_and_can_be_simulated_on(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    began = record(out)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not handed_in(out):
+            assert began.poll() is None, began.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        end(began)
+    before = handed_in(out)
+    again = record(out)
+    said, _ = again.communicate(timeout=SECONDS)
+    assert again.returncode == 0, said[-3000:]
+    ledger = Ledger(out / "ledger.sqlite")
+    digests = {adapter.digest for adapter in ledger.adapters(1)}
+    assert len(digests) == 4 and digests == set(handed_in(out)) and digests > set(before)
+    assert len(ledger.rounds()) == 1
+    card = (out / "README.md").read_text()
+    assert all(digest[:12] in card for digest in digests) and "4 adapters with verdicts" in card
+    left = {path.name for path in out.iterdir()}
+    assert left == {"README.md", NOTES_FILE, "hold-outs", "ledger.sqlite", "packages", "rounds"}
+    for path in (*out.rglob("*.json"), *out.rglob("*.md")):
+        assert str(tmp_path) not in path.read_text(), f"{path} names this machine's folder"
+    policy = tmp_path / "default.py"
+    policy.write_text("def policy(round):\n    return round.default()\n")
+    report = tmp_path / "report.json"
+    flags = ("--state-dir", str(out), "--policy", str(policy), "--report", str(report))
+    subprocess.run([*COORDINATOR, "simulate", *flags], check=True, timeout=SECONDS)
+    recorded, mine = json.loads(report.read_bytes())["rows"]
+    assert recorded["mixture"] == mine["mixture"] and recorded["published"] == mine["published"]
