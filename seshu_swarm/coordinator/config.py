@@ -56,13 +56,21 @@ class OpenConfig(RunFolderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(RunFolderConfig):
-    """`coordinator pretrain`: train the run's base model on its running text."""
+    """`coordinator pretrain`: train the run's base, or its head further, on running text."""
 
-    d_model: int = setting(128, "Width of the residual stream.")
-    num_blocks: int = setting(4, "Number of Mamba blocks.")
+    data: str | None = setting(
+        None, "Folder with new text in pretrain/<lang>.jsonl; unset: the run's own text."
+    )
+    replay_share: float = setting(
+        0.5, "Share of the training that goes to the run's own text where there is new; 0 to below 1."
+    )
+    d_model: int = setting(128, "Width of the residual stream of a fresh base.")
+    num_blocks: int = setting(4, "Number of Mamba blocks of a fresh base.")
     batch_size: int = setting(4, "Sequences per step.")
     length: int = setting(256, "Bytes per sequence.")
-    learning_rate: float = setting(4e-3, "Peak learning rate of AdamW.")
+    learning_rate: float | None = setting(
+        None, "Peak learning rate of AdamW; unset: 4e-3 for a fresh base, 1e-3 to train it further."
+    )
     max_steps: int = setting(20_000, "Most optimiser steps.")
     max_seconds: float = setting(3_600.0, "Most training time, in seconds.")
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")

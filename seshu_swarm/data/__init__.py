@@ -9,6 +9,7 @@
     rolling      hashes of all windows                              overlap     who shares windows
     groups       what stays in one part                             splits      the parts of a corpus
     holdout      the commitment to a held-out set, its file         catalogue   shards as a package
+    decontaminate  text without what a more precious part has
     tokeniser    text to ids                                        prompts     a row as text and ids
     batches      ids as arrays to train on                          windows     ids as units to score
 

@@ -77,6 +77,33 @@ def read_folder(path: Path, languages: Sequence[str], *, bad_rows: BadRows = "re
     return corpus
 
 
+def read_documents(
+    path: Path, languages: Sequence[str], *, bad_rows: BadRows = "refuse"
+) -> dict[str, list[Document]]:
+    """Only the running text of a folder, by language; what is in `pretrain/` decides which ones.
+
+    Raises DataError for a folder without text, and for a language that is not among `languages`.
+    """
+    stems = sorted(file.stem for file in (path / "pretrain").glob("*.jsonl"))
+    for stem in stems:
+        if stem not in languages:
+            raise DataError(
+                f"{path}/pretrain/{stem}.jsonl is in no language of the run",
+                rule=f"its languages are {', '.join(languages)}",
+                way_out="leave the file out, or open a run with that language",
+            )
+    files = {
+        stem: _documents(path / "pretrain" / f"{stem}.jsonl", stem, bad_rows) for stem in stems
+    }
+    found = {language: documents for language, documents in files.items() if documents}
+    if not found:
+        raise DataError(
+            f"{path} has no running text",
+            rule='running text lies in pretrain/<lang>.jsonl, {"text": …} in each line',
+        )
+    return found
+
+
 def _languages_of(path: Path, sft_rows: Iterable[Row]) -> set[str]:
     """Languages that have a file of documents or of pairs, or an SFT answer."""
     documents = {file.stem for file in (path / "pretrain").glob("*.jsonl")}

@@ -10,7 +10,7 @@ nobody without it can guess what is held out. No item and no near copy of one is
    sides of a translation, a whole text, or rare windows of bytes form a group, and a group goes
    to one part (`groups`).
 2. What shares a window with a more precious part is then removed: final before gate before tuning
-   before training (`overlap`). A row goes whole; of a document the other sentences stay.
+   before training (`decontaminate`). A row goes whole; of a document the other sentences stay.
 
 Knows no files and no tokens.
 """
@@ -18,21 +18,15 @@ Knows no files and no tokens.
 from __future__ import annotations
 
 import hmac
-import re
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from seshu_swarm.data.decontaminate import decontaminate
 from seshu_swarm.data.groups import (
     HELD,
-    SPARE,
     TRAINING,
     Item,
-    Key,
     Slot,
     draw_parts,
     fields_of,
@@ -41,12 +35,9 @@ from seshu_swarm.data.groups import (
     slot_of,
 )
 from seshu_swarm.data.holdout import Holdout
-from seshu_swarm.data.overlap import Hit, Texts, normalise
-from seshu_swarm.data.rolling import WINDOW_BYTES
+from seshu_swarm.data.overlap import Texts
 from seshu_swarm.data.text import Corpus, Document, Row
 from seshu_swarm.errors import DataError
-
-SENTENCE_END = re.compile(r"(?<=[.!?।॥۔؟])\s+|\s*\n\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +88,7 @@ def split(
     texts = Texts(fields_of(items), len(items))
     draws = [hmac.digest(secret, item.digest.encode(), "sha256") for item in items]
     parts = draw_parts(groups_to_hold(keys, texts.neighbours()), draws, slots, quotas)
-    cut, removed = _decontaminate(items, parts, keys, texts)
+    cut, removed = decontaminate(items, parts, keys, texts)
     _check(Counter(zip(parts, slots, strict=True)), sizes, languages)
     kept = [cut.get(i, [item]) for i, item in enumerate(items)]
     return _assemble(kept, parts, languages, Counter(slots[i] for i in removed))
@@ -142,72 +133,6 @@ def _too_little(slot: Slot, found: int, sizes: SplitSizes) -> DataError:
         rule=f"the held-out sets need {least}, and may take {sizes.max_held_share:.0%} of all",
         way_out=f"give more {kind} in {language}, or smaller held-out sets",
     )
-
-
-def _decontaminate(
-    items: Sequence[Item], parts: list[str], keys: Sequence[Sequence[Key]], texts: Texts
-) -> tuple[dict[int, list[Item]], set[int]]:
-    """Take out what shares text with a more precious part.
-
-    Rows become SPARE; of a document its other sentences stay, as one document for each run of
-    them. Returns what is left of the cut documents, and the training items that were touched.
-    """
-    cut: dict[int, list[Item]] = {}
-    touched: set[int] = set()
-    for k, part in enumerate((*HELD[1:], TRAINING), start=1):
-        held, suspects = _mask(parts, HELD[:k]), _mask(parts, (part,))
-        equal = _equal(keys, held, suspects)
-        hits_of: dict[int, list[Hit]] = {i: [] for i in equal}
-        for hit in texts.hits(held, suspects):
-            hits_of.setdefault(hit.item, []).append(hit)
-        for i, hits in hits_of.items():
-            cut[i] = [] if i in equal else _without(items[i], hits)
-            if not cut[i]:
-                parts[i] = SPARE
-        touched = set(hits_of)
-    return cut, touched
-
-
-def _mask(parts: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
-    return np.asarray([part in names for part in parts], dtype=np.bool_)
-
-
-def _equal(
-    keys: Sequence[Sequence[Key]], held: NDArray[np.bool_], suspects: NDArray[np.bool_]
-) -> set[int]:
-    """Suspects with a key of a held item."""
-    taken = {key for i in np.flatnonzero(held).tolist() for key in keys[i]}
-    return {i for i in np.flatnonzero(suspects).tolist() if not taken.isdisjoint(keys[i])}
-
-
-def _without(item: Item, hits: Iterable[Hit]) -> list[Item]:
-    """A document's runs of sentences that are not hit, if a window long; nothing of a row."""
-    if isinstance(item, Row):
-        return []
-    sentences: list[str] = []
-    ends: list[int] = []
-    end = -1
-    for sentence in SENTENCE_END.split(item.text):
-        size_bytes = len(normalise(sentence))
-        if size_bytes:  # neighbours are one space apart
-            end += size_bytes + 1
-            sentences.append(sentence)
-            ends.append(end)
-    runs: list[list[str]] = [[]]
-    hit_ones: set[int] = set()
-    for hit in hits:
-        hit_ones.update(range(bisect_right(ends, hit.start), bisect_left(ends, hit.end) + 1))
-    for k, sentence in enumerate(sentences):
-        if k in hit_ones:
-            runs.append([])
-        else:
-            runs[-1].append(sentence)
-    texts = ["\n".join(run) for run in runs]
-    return [
-        Document(item.id, item.language, text)
-        for text in texts
-        if len(text.encode()) >= WINDOW_BYTES
-    ]
 
 
 def _check(

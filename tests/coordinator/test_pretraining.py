@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from pathlib import Path
 from random import Random
@@ -12,7 +13,7 @@ import torch
 
 from seshu_swarm import packages
 from seshu_swarm.checkpoints import load_whole
-from seshu_swarm.coordinator.pretraining.training import PretrainSettings, pretrain
+from seshu_swarm.coordinator.pretraining.training import Earlier, PretrainSettings, pretrain
 from seshu_swarm.data.phrasebook import build
 from seshu_swarm.data.text import Document
 from seshu_swarm.data.tokeniser import ByteTokeniser
@@ -81,7 +82,12 @@ def test_held_out_text_gets_likelier(trained: Path) -> None:
 def test_manifest_and_card_name_the_data(trained: Path) -> None:
     about = packages.read_manifest(trained).about
     num_bytes = sum(len(document.text.encode()) for document in DOCUMENTS["ta"])
-    assert about["data"]["ta"] == {"num_documents": 20, "num_bytes": num_bytes}
+    digests = "\n".join(sorted(document.digest for document in DOCUMENTS["ta"]))
+    assert about["data"]["ta"] == {
+        "num_documents": 20,
+        "num_bytes": num_bytes,
+        "sha256": hashlib.sha256(digests.encode()).hexdigest(),
+    }
     assert about["parent"] is None
     assert (about["num_steps"], about["num_tokens"]) == (30, 30 * 4 * 64)
     card = (trained / "README.md").read_text(encoding="utf-8")
@@ -141,7 +147,7 @@ def test_seed_decides_the_weights(tmp_path: Path) -> None:
 def test_continued_from_a_checkpoint(trained: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(SETTINGS, max_steps=10)
     folder = tmp_path / "checkpoint"
-    pretrain(SHAPE, DOCUMENTS, folder, settings=settings, parent=trained, windows=WINDOWS)
+    pretrain(SHAPE, DOCUMENTS, folder, settings=settings, earlier=Earlier(trained), windows=WINDOWS)
     parent, about = packages.read_manifest(trained), packages.read_manifest(folder).about
     assert about["parent"] == parent.digest
     assert about["bits_per_byte_before"] == pytest.approx(parent.about["bits_per_byte_after"])
@@ -152,7 +158,9 @@ def test_continued_from_a_checkpoint(trained: Path, tmp_path: Path) -> None:
 def test_another_shape_than_the_parent_is_refused(trained: Path, tmp_path: Path) -> None:
     shape = MambaShape(d_model=16, num_blocks=2)
     with pytest.raises(UsageError, match="32 x 2, not 16 x 2"):
-        pretrain(shape, DOCUMENTS, tmp_path / "checkpoint", settings=SETTINGS, parent=trained)
+        pretrain(
+            shape, DOCUMENTS, tmp_path / "checkpoint", settings=SETTINGS, earlier=Earlier(trained)
+        )
 
 
 def test_stopped_leaves_its_state_and_no_checkpoint(tmp_path: Path) -> None:
@@ -175,7 +183,9 @@ def test_too_little_text_is_refused(tmp_path: Path) -> None:
         pretrain(SHAPE, documents, tmp_path / "checkpoint", settings=SETTINGS)
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 0}, {"length": 1}, {"power": 1.5}])
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 0}, {"length": 1}, {"power": 1.5}, {"replay_share": 1.0}]
+)
 def test_senseless_settings_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]

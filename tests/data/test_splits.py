@@ -7,10 +7,11 @@ from itertools import combinations
 
 import pytest
 
+from seshu_swarm.data.decontaminate import SENTENCE_END
 from seshu_swarm.data.groups import HELD
 from seshu_swarm.data.holdout import Holdout
 from seshu_swarm.data.phrasebook import build
-from seshu_swarm.data.splits import SENTENCE_END, Splits, SplitSizes, split
+from seshu_swarm.data.splits import Splits, SplitSizes, split
 from seshu_swarm.data.text import Corpus, Document, Row
 from seshu_swarm.errors import DataError
 

@@ -15,12 +15,14 @@ def pretraining_card(
     languages = sorted(about["data"])
     header = ["---", "library_name: transformers", "pipeline_tag: text-generation", "language:"]
     header += [f"- {language}" for language in languages]
+    if "licence" in about:
+        header.append(f"license: {str(about['licence']).lower()}")
     parts = [
         "\n".join([*header, "tags:", "- mamba", "- byte-level", "---"]),
         "# A Mamba language model of bytes, pretrained",
         _summary(shape, about),
         "## Recipe\n\n" + "\n".join(_recipe(about["settings"])),
-        "## Data\n\n" + "\n".join(_data(about)),
+        "## Data\n\n" + "\n".join(_data(about)) + _replayed(about),
         "## Loss\n\nNats per token of single steps.\n\n" + "\n".join(_curve(curve)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -52,6 +54,15 @@ def _data(about: Mapping[str, Any]) -> Iterator[str]:
         )
         counts = f"{facts['num_documents']:,} | {facts['num_bytes']:,}"
         yield f"| {language} | {counts} | {before} | {after} |"
+
+
+def _replayed(about: Mapping[str, Any]) -> str:
+    found = about.get("replayed", {})
+    if not found:
+        return ""
+    counts = ", ".join(f"{name} {facts['num_bytes']:,} bytes" for name, facts in found.items())
+    share = about["settings"]["replay_share"]
+    return f"\n\nText seen before, {share:.0%} of the microbatches: {counts}."
 
 
 def _number(value: float | None) -> str:

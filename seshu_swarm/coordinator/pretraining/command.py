@@ -1,19 +1,28 @@
-"""`coordinator pretrain`: the run's base model from its running text, resumable after a kill."""
+"""`coordinator pretrain`: the run's base from its running text, or more training of its head.
+
+Resumable after a kill. With a head, what comes of it must pass the gate (`continuing`).
+"""
 
 from __future__ import annotations
 
 import shutil
 import signal
 import threading
+from dataclasses import replace
 
-from seshu_swarm import log
+from seshu_swarm import checkpoints, log
 from seshu_swarm.coordinator.config import PretrainConfig
-from seshu_swarm.coordinator.pretraining.training import PretrainSettings, pretrain
+from seshu_swarm.coordinator.pretraining import continuing
+from seshu_swarm.coordinator.pretraining.text import run_text
+from seshu_swarm.coordinator.pretraining.training import (
+    Documents,
+    Earlier,
+    PretrainSettings,
+    pretrain,
+)
 from seshu_swarm.coordinator.state.ledger import Ledger
-from seshu_swarm.coordinator.state.lineage import Kind, Lineage
+from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.data.jsonl import document_of, read_items
-from seshu_swarm.data.text import Document
 from seshu_swarm.errors import EXIT_INTERRUPTED, UsageError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.packages import publish_folder
@@ -21,35 +30,78 @@ from seshu_swarm.progress import Bar
 from seshu_swarm.schedule import Schedule
 from seshu_swarm.threads import set_threads
 
+FRESH_LEARNING_RATE = 4e-3
+LATER_LEARNING_RATE = 1e-3  # a peak as high as the first one's forgets what was learned
+
 
 def run(settings: PretrainConfig) -> int:
     folder = RunFolder.of(settings.state_dir)
     folder.must_exist()
     with folder.hold():
-        return _pretrain(settings, folder, Ledger(folder.ledger))
+        ledger = Ledger(folder.ledger)
+        head = Lineage(ledger.database).head()
+        if head is None:
+            return _first(settings, folder, ledger)
+        return _go_on(settings, folder, ledger, head)
 
 
-def _pretrain(settings: PretrainConfig, folder: RunFolder, ledger: Ledger) -> int:
-    if ledger.rounds():
+def _first(settings: PretrainConfig, folder: RunFolder, ledger: Ledger) -> int:
+    if settings.data is not None:
         raise UsageError(
-            "the run has held rounds already",
-            rule="the base comes before the first round",
-            way_out="open a new run with --base FOLDER to pretrain further",
+            "--data before the run has a base",
+            rule="the base is trained on the text that the run was opened with",
+            way_out="leave --data out now, and give it once the run has a base",
         )
+    shape = MambaShape(d_model=settings.d_model, num_blocks=settings.num_blocks)
+    digest = _train(settings, folder, shape, run_text(folder), earlier=None)
+    if digest is None:
+        return EXIT_INTERRUPTED
+    Lineage(ledger.database).add(digest, parent=None, kind=Kind.PRETRAINING)
+    log.event("pretrained", f"pretrained revision {digest}", revision=digest)
+    return 0
+
+
+def _go_on(settings: PretrainConfig, folder: RunFolder, ledger: Ledger, head: Revision) -> int:
+    shape = checkpoints.read_shape(folder.package(head.revision))
+    candidate = continuing.waiting(ledger, head)
+    if candidate is None:
+        new = continuing.new_text(folder, ledger, settings.data)
+        old = run_text(folder)
+        earlier = Earlier(
+            folder.package(head.revision),
+            old if new else {},
+            {"round": head.round, "licence": ledger.fact("licence")},
+        )
+        candidate = _train(settings, folder, shape, new or old, earlier=earlier)
+        if candidate is None:
+            return EXIT_INTERRUPTED
+        continuing.keep(folder, ledger, head, candidate, new)
+    continuing.decide(folder, ledger, head, candidate)
+    return 0
+
+
+def _train(
+    settings: PretrainConfig,
+    folder: RunFolder,
+    shape: MambaShape,
+    documents: Documents,
+    *,
+    earlier: Earlier | None,
+) -> str | None:
+    """The digest of the new package, or None if it was stopped on the way."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    shape = MambaShape(d_model=settings.d_model, num_blocks=settings.num_blocks)
-    batch_size, length = settings.batch_size, settings.length
-    set_threads(settings.max_threads, shape, batch_size=batch_size, length=length)
+    set_threads(settings.max_threads, shape, batch_size=settings.batch_size, length=settings.length)
     fresh = folder.packages / "pretraining"
     shutil.rmtree(fresh, ignore_errors=True)
     with Bar("pretraining") as bar:
         digest = pretrain(
             shape,
-            _documents(folder),
+            documents,
             fresh,
-            settings=_training(settings),
+            settings=_training(settings, earlier),
+            earlier=earlier,
             on_step=lambda report: bar.update(
                 report.progress, loss=report.loss, tokens_per_second=report.tokens_per_second
             ),
@@ -58,26 +110,20 @@ def _pretrain(settings: PretrainConfig, folder: RunFolder, ledger: Ledger) -> in
         )
     if digest is None:
         log.event("stopped", "stopped; the same command goes on from here")
-        return EXIT_INTERRUPTED
+        return None
     publish_folder(fresh, folder.package(digest))
-    lineage = Lineage(ledger.database)
-    head = lineage.head()
-    lineage.add(digest, parent=head.revision if head else None, kind=Kind.PRETRAINING)
-    log.event("pretrained", f"pretrained revision {digest}", revision=digest)
-    return 0
+    return digest
 
 
-def _documents(folder: RunFolder) -> dict[str, list[Document]]:
-    files = sorted(folder.pretraining.glob("*.jsonl"))
-    return {file.stem: read_items(file, document_of, bad_rows="refuse") for file in files}
-
-
-def _training(settings: PretrainConfig) -> PretrainSettings:
-    return PretrainSettings(
+def _training(settings: PretrainConfig, earlier: Earlier | None) -> PretrainSettings:
+    default = FRESH_LEARNING_RATE if earlier is None else LATER_LEARNING_RATE
+    training = PretrainSettings(
         batch_size=settings.batch_size,
         length=settings.length,
         max_steps=settings.max_steps,
         max_seconds=settings.max_seconds,
         seed=settings.seed,
-        schedule=Schedule(learning_rate=settings.learning_rate),
+        schedule=Schedule(learning_rate=settings.learning_rate or default),
     )
+    replays = earlier is not None and bool(earlier.text)
+    return replace(training, replay_share=settings.replay_share) if replays else training

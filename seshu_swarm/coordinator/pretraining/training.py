@@ -1,7 +1,8 @@
 """Pretraining of the whole model on running text, from fresh weights or from a checkpoint.
 
-Text of all languages is packed and mixed by temperature. Killed at any moment, it goes on where it
-was, from the state in `resume_folder`. Knows no swarm and no adapters.
+Text of all languages is packed and mixed by temperature. What goes on from a checkpoint may see
+text that was trained on before between the new (replay), so that it is not forgotten. Killed at any
+moment, it goes on where it was, from the state in `resume_folder`. Knows no swarm and no adapters.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.data.windows import Window, num_bytes
 from seshu_swarm.errors import UsageError
 from seshu_swarm.evaluate.bits import bits_per_byte, window_nats
-from seshu_swarm.feeding import TextBatches
+from seshu_swarm.feeding import TextBatches, interleaved
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.schedule import Budget, Schedule
-from seshu_swarm.training import HookFunctions, Hooks, train
+from seshu_swarm.training import Batches, HookFunctions, Hooks, train
 from seshu_swarm.training_state import StateFile
 
 STATE_FILE = "pretraining.safetensors"
@@ -40,11 +41,21 @@ Documents = Mapping[str, Sequence[Document]]
 Windows = Mapping[str, Sequence[Window]]
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What is gone on from: a checkpoint, text that it has seen, and facts for the manifest."""
+
+    checkpoint: Path
+    text: Documents = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings:
     """How a model is pretrained: `batch_size` sequences of `length` tokens make a microbatch.
 
-    `power` mixes the languages (p ∝ n^power: 1 as they are, 0 all alike). Raises UsageError.
+    `power` mixes the languages (p ∝ n^power: 1 as they are, 0 all alike); `replay_share` of the
+    microbatches are of earlier text, where there is some. Raises UsageError.
     """
 
     batch_size: int = 4
@@ -52,6 +63,7 @@ class PretrainSettings:
     max_steps: int = 100_000
     max_seconds: float = 3_600.0
     power: float = 0.5
+    replay_share: float = 0.0
     seed: int = 0
     schedule: Schedule = field(default_factory=Schedule)
     state_period_seconds: float = 60.0
@@ -64,6 +76,10 @@ class PretrainSettings:
             )
         if not 0 <= self.power <= 1:
             raise UsageError(f"mixing power {self.power}", rule="between 0 and 1")
+        if not 0 <= self.replay_share < 1:
+            raise UsageError(
+                f"a replay share of {self.replay_share}", rule="from 0 to below 1: new text is new"
+            )
 
 
 def pretrain(
@@ -72,21 +88,20 @@ def pretrain(
     out_folder: Path,
     *,
     settings: PretrainSettings,
-    parent: Path | None = None,
+    earlier: Earlier | None = None,
     windows: Windows | None = None,
     resume_folder: Path | None = None,
     **hooks: Unpack[HookFunctions],
 ) -> str | None:
     """Train and write a checkpoint; its digest, or None if it was stopped on the way.
 
-    `documents` per language; `parent` is a checkpoint to go on from. Held-out `windows` per
-    language are scored before and after, and the bits per byte stand in the manifest and the card.
+    `documents` per language; `earlier` is what to go on from. Held-out `windows` per language are scored before and after, and the bits per byte stand in the manifest and the card.
     `hooks` are those of `training.Hooks`. Raises UsageError (another shape than the parent's),
     DataError (too little text), TrainingError (a loss that is not finite), PackageError,
     DiskFullError, ResourceError.
     """
-    model = _start(shape, parent, settings.seed)
-    batches = _batches(documents, settings)
+    model = _start(shape, earlier, settings.seed)
+    batches = _batches(documents, settings, earlier)
     before = held_out_bits(model, windows or {})
     trained = train(
         model,
@@ -94,11 +109,11 @@ def pretrain(
         schedule=settings.schedule,
         budget=Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds),
         hooks=Hooks(**hooks),
-        state_file=_state_file(resume_folder, shape, documents, settings, parent),
+        state_file=_state_file(resume_folder, shape, documents, settings, earlier),
     )
     if trained.stopped:
         return None
-    about = _about(documents, settings, parent) | {
+    about = _about(documents, settings, earlier) | {
         "num_steps": trained.num_steps,
         "num_tokens": trained.num_tokens,
         "bits_per_byte_before": before,
@@ -137,17 +152,17 @@ class _OnHost:
         return self.model.logits(ids_BL.to(device)).to(ids_BL.device)
 
 
-def _start(shape: MambaShape, parent: Path | None, seed: int) -> WholeModel:
-    """Fresh weights by the seed, or the parent's."""
-    if parent is None:
+def _start(shape: MambaShape, earlier: Earlier | None, seed: int) -> WholeModel:
+    """Fresh weights by the seed, or the checkpoint's."""
+    if earlier is None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = WholeModel(shape)
     else:
-        model = checkpoints.load_whole(parent)
-    if model.shape != shape:
+        model = checkpoints.load_whole(earlier.checkpoint)
+    if earlier is not None and model.shape != shape:
         raise UsageError(
-            f"{parent} is a model of {model.shape.d_model} x {model.shape.num_blocks}, not "
+            f"{earlier.checkpoint} is a model of {model.shape.d_model} x {model.shape.num_blocks}, not "
             f"{shape.d_model} x {shape.num_blocks}",
             rule="continued pretraining keeps the shape of the checkpoint",
             way_out="give the checkpoint's own shape, or start without a parent",
@@ -155,33 +170,53 @@ def _start(shape: MambaShape, parent: Path | None, seed: int) -> WholeModel:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _batches(documents: Documents, settings: PretrainSettings) -> TextBatches:
-    rng = np.random.default_rng(settings.seed)
+def _batches(documents: Documents, settings: PretrainSettings, earlier: Earlier | None) -> Batches:
+    new = _text_batches(documents, settings, settings.seed)
+    if earlier is None or not settings.replay_share or not any(earlier.text.values()):
+        return new
+    old = _text_batches(earlier.text, settings, settings.seed + 1)
+    return interleaved(new, old, settings.replay_share)
+
+
+def _text_batches(documents: Documents, settings: PretrainSettings, seed: int) -> TextBatches:
+    rng = np.random.default_rng(seed)
     tokeniser = ByteTokeniser()
     sequences = {
         language: pack_documents(tokeniser, documents[language], settings.length, rng)
         for language in sorted(documents)
         if documents[language]
     }
-    return TextBatches(
-        sequences, batch_size=settings.batch_size, seed=settings.seed, power=settings.power
-    )
+    return TextBatches(sequences, batch_size=settings.batch_size, seed=seed, power=settings.power)
 
 
-def _about(documents: Documents, settings: PretrainSettings, parent: Path | None) -> dict[str, Any]:
+def _about(
+    documents: Documents, settings: PretrainSettings, earlier: Earlier | None
+) -> dict[str, Any]:
     """What decides the weights, without the budget: it may be extended when a run is resumed."""
     facts = dataclasses.asdict(settings)
     for name in ("max_steps", "max_seconds", "state_period_seconds"):
         del facts[name]
-    data = {
+    about = {"method": "pretraining", "settings": facts, "data": _counts(documents)}
+    if earlier is None:
+        return about | {"parent": None}
+    parent = packages.read_manifest(earlier.checkpoint).digest
+    return {**earlier.about, **about, "parent": parent, "replayed": _counts(earlier.text)}
+
+
+def _counts(documents: Documents) -> dict[str, dict[str, Any]]:
+    """Per language: documents, bytes, and SHA-256 over the sorted digests of all, a line each."""
+    return {
         language: {
             "num_documents": len(found),
             "num_bytes": sum(len(document.text.encode("utf-8")) for document in found),
+            "sha256": _digest_of(sorted(document.digest for document in found)),
         }
         for language, found in sorted(documents.items())
     }
-    digest = None if parent is None else packages.read_manifest(parent).digest
-    return {"method": "pretraining", "parent": digest, "settings": facts, "data": data}
+
+
+def _digest_of(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
 
 def _state_file(
@@ -189,12 +224,13 @@ def _state_file(
     shape: MambaShape,
     documents: Documents,
     settings: PretrainSettings,
-    parent: Path | None,
+    earlier: Earlier | None,
 ) -> StateFile | None:
     if folder is None:
         return None
-    digests = [d.digest for language in sorted(documents) for d in documents[language]]
-    facts = [dataclasses.asdict(shape), _about(documents, settings, parent), digests]
+    # Its digests are of sorted documents: their order decides on the batches, too.
+    order = [d.digest for language in sorted(documents) for d in documents[language]]
+    facts = [dataclasses.asdict(shape), _about(documents, settings, earlier), order]
     text = json.dumps(facts, sort_keys=True)
     return StateFile(
         folder / STATE_FILE,
