@@ -41,9 +41,9 @@ SIZES = SplitSizes(
     tuning_rows=22,
     gate_rows=30,
     final_rows=22,
-    tuning_documents=6,
-    gate_documents=20,
-    final_documents=6,
+    tuning_documents=5,
+    gate_documents=6,
+    final_documents=5,
 )
 MAX_DETECTABLE = 0.5  # the held-out sets are tiny
 MIN_GAIN = 0.002

@@ -47,7 +47,7 @@ async def record(settings: RecordConfig, stop: Stop) -> int:
         # What the processes do is told by the bar.
         logging.getLogger("seshu_swarm").setLevel(logging.WARNING)
     with Bar("recording") as bar:
-        children = Children(work / "logs", lambda name, event: None)
+        children = Children(work / "logs", lambda name, event: story.hear(name, event))
         story = Story(
             settings,
             work,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from seshu_swarm import checkpoints, identity, packages, records, references
 from seshu_swarm.adapters.reader import Adapter
-from seshu_swarm.children import Child, Children
+from seshu_swarm.children import Child, Children, Event
 from seshu_swarm.coordinator.research.config import RecordConfig
 from seshu_swarm.coordinator.research.recording.crowd import (
     Kind,
@@ -38,9 +38,11 @@ from seshu_swarm.records import AdapterRecord
 
 COORDINATOR, PEER = "seshu_swarm.coordinator", "seshu_swarm.peer"
 HERE = ("--host", "127.0.0.1")
+COORDINATOR_NAME = "coordinator"
 START_SECONDS, SLACK_SECONDS, ROUND_SECONDS = 90.0, 300.0, 86_400.0
 MAX_STAND_INS = 10
 TICK_SECONDS = 0.2
+HEAVY = 4  # pretraining, and scoring a round, take about as long as so many adapters
 
 Report = Callable[[float, str], None]
 
@@ -56,20 +58,29 @@ class Story:
         self._children, self._report = children, report
         self._members = crowd(settings.adapters, settings.languages, seed=settings.seed)
         self._at_once = asyncio.Semaphore(settings.donors_at_once)
+        self._has_base, self._num_ended = False, 0
 
     async def tell(self) -> None:
         """Raises SeshuError naming the child that failed, or RoundError."""
         await self._open()
         ledger = Ledger(self._folder.ledger)
         await self._pretrain(ledger)
+        self._has_base = True
         total = num_rounds(self._settings.adapters)
-        ended = sum(found.state in ENDED for found in ledger.rounds())
+        ended = self._num_ended = sum(found.state in ENDED for found in ledger.rounds())
         if ended == total:
             return
+        self._say("starting the coordinator")
         coordinator = await self._coordinate(total - ended)
         link = (await coordinator.wait_for("ready", seconds=START_SECONDS))["link"]
         for number in range(ended + 1, total + 1):
             await self._hold(ledger, number, link, coordinator)
+            self._num_ended = number
+
+    def hear(self, name: str, event: Event) -> None:
+        """Show how far the coordinator's own work is; donors are told of when they are done."""
+        if name.startswith(COORDINATOR_NAME) and event["event"] == "progress":
+            self._say(f"{event['label']} {event['fraction']:.0%}")
 
     async def _open(self) -> None:
         if self._folder.ledger.exists() and Ledger(self._folder.ledger).fact("run_id"):
@@ -79,10 +90,10 @@ class Story:
         arguments = ["open", *self._run_folder, "--run-id", "recording", "--bad-rows", "skip"]
         arguments += ["--languages", ",".join(settings.languages), "--licence", settings.licence]
         arguments += ["--hold-out-rows", str(settings.hold_out_rows)]
-        arguments += ["--hold-out-documents", str(max(12, settings.hold_out_rows // 4))]
+        arguments += ["--hold-out-documents", str(max(24, settings.hold_out_rows // 8))]
         if settings.data:
             arguments += ["--data", settings.data]
-        child = await self._children.start("coordinator-open", COORDINATOR, arguments)
+        child = await self._children.start(f"{COORDINATOR_NAME}-open", COORDINATOR, arguments)
         await child.wait_for_end(seconds=SLACK_SECONDS)
 
     async def _pretrain(self, ledger: Ledger) -> None:
@@ -92,14 +103,14 @@ class Story:
         settings = self._settings
         arguments = ["pretrain", *self._run_folder, "--max-seconds", str(settings.pretrain_seconds)]
         arguments += ["--d-model", str(settings.d_model), "--num-blocks", str(settings.num_blocks)]
-        child = await self._children.start("coordinator-pretrain", COORDINATOR, arguments)
+        child = await self._children.start(f"{COORDINATOR_NAME}-pretrain", COORDINATOR, arguments)
         await child.wait_for_end(seconds=settings.pretrain_seconds + SLACK_SECONDS)
 
     async def _coordinate(self, rounds: int) -> Child:
         arguments = ["run", *self._run_folder, *HERE, "--rounds", str(rounds)]
         arguments += ["--close-after", str(round_size(self._settings.adapters))]
         arguments += ["--round-seconds", str(ROUND_SECONDS)]
-        return await self._children.start("coordinator", COORDINATOR, arguments)
+        return await self._children.start(COORDINATOR_NAME, COORDINATOR, arguments)
 
     @property
     def _run_folder(self) -> tuple[str, str]:
@@ -219,9 +230,10 @@ class Story:
         )
 
     def _say(self, doing: str) -> None:
-        done = sum(facts["digest"] is not None for facts in self._notes.members.values())
-        total = num_rounds(self._settings.adapters) * round_size(self._settings.adapters)
-        self._report(done / total, doing)
+        rounds, size = num_rounds(self._settings.adapters), round_size(self._settings.adapters)
+        adapters = sum(facts["digest"] is not None for facts in self._notes.members.values())
+        done = adapters + HEAVY * (self._has_base + self._num_ended)
+        self._report(done / (rounds * size + HEAVY * (1 + rounds)), doing)
 
 
 def _declared(row: Row, language: str) -> Row:
