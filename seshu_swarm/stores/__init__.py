@@ -5,6 +5,7 @@
     hub         the Hugging Face Hub, by commit
     repository  one repository of the Hub, to write to: head, commit, tag
     base        what every store does, and what they share
+    offering    leave a package with one peer
     holder      the giving side of `swarm`: what this peer holds for others
 
 A store fetches named files of a package into a folder, resuming what is there and checking every

@@ -1,7 +1,7 @@
 """`swarm://`: packages from any peer that announced them; no account needed.
 
-Fetching asks one provider after another, goes on where a broken transfer stopped, and believes
-nobody: the manifest must have the pinned digest and every file the manifest's. Pushing leaves
+Fetching asks several holders at once, for each file one after another, goes on where a broken
+transfer stopped, and believes nobody: the manifest must have the pinned digest and every file the manifest's. Pushing leaves
 the package with peers that take it in (the coordinator and one other holder).
 """
 
@@ -11,11 +11,11 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from seshu_swarm import packages, uids
 from seshu_swarm.channel import Channel
@@ -31,23 +31,22 @@ from seshu_swarm.errors import (
 from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from seshu_swarm.protocol import (
     BLOBS,
-    CHUNK_BYTES,
     BlobRequest,
     Chunk,
     FetchFile,
-    OfferPackage,
-    Stored,
-    WantFiles,
 )
 from seshu_swarm.records import ProviderRecord
 from seshu_swarm.references import Reference
 from seshu_swarm.stores.base import MIN_BYTES_PER_SECOND, deadline_of, missing, partial_of, settle
+from seshu_swarm.stores.offering import offer
 
 logger = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 20.0
 RETRY_SECONDS = (0.0, 0.3, 1.5)
 MIN_HOLDERS = 2
+# A home's upload is the narrow place: several holders give more than one.
+FILES_AT_ONCE = 4
 
 Answer = TypeVar("Answer")
 
@@ -61,28 +60,44 @@ class SwarmStore:
     async def fetch(
         self, reference: Reference, into: Path, names: Iterable[str] | None = None
     ) -> Manifest:
-        providers = await self._providers(reference.digest)
-        manifest = await self._manifest(reference.digest, into, providers)
-        for name in missing(into, manifest, names):
-            await first_answer(
-                providers,
-                partial(
-                    self._fetch_file,
-                    digest=manifest.digest,
-                    path=into / name,
-                    name=name,
-                    manifest=manifest,
-                ),
-                f"{name} of package {manifest.digest[:12]}",
+        """Bring the named files (all by default) into `into`, from several holders at once.
+
+        Raises PeerLostError when nobody gives a file (what was received is kept), PackageError,
+        DiskFullError, ResourceError.
+        """
+        others = await self._holders(reference.digest)
+        manifest = await self._manifest(reference.digest, into, self._in_turn(others, 0))
+        free = asyncio.Semaphore(FILES_AT_ONCE)
+
+        async def one(turn: int, name: str) -> None:
+            ask = partial(
+                self._fetch_file,
+                digest=manifest.digest,
+                path=into / name,
+                name=name,
+                manifest=manifest,
             )
+            async with free:
+                what = f"{name} of package {manifest.digest[:12]}"
+                await first_answer(self._in_turn(others, turn), ask, what)
+
+        wanted = missing(into, manifest, names)
+        await all_of(one(turn, name) for turn, name in enumerate(wanted))
         return manifest
 
-    async def _providers(self, digest: str) -> list[str]:
+    async def _holders(self, digest: str) -> list[str]:
+        """Who announced the package, without those who are hints, and without ourselves."""
         keys = [uids.provider_key(self._swarm.run_id, digest)]
         found = await self._swarm.lookup(keys, ProviderRecord)
-        others = [f.owner for f in found if f.owner not in self._hints]
-        # Other holders first: the coordinator is the hint of everybody.
-        peers = [*others, *self._hints]
+        known = {*self._hints, self._swarm.peer_id}
+        return sorted(f.owner for f in found if f.owner not in known)
+
+    def _in_turn(self, others: Sequence[str], turn: int) -> list[str]:
+        """Another holder first for each file and for each of us, so that the load is spread."""
+        own = int.from_bytes(hashlib.sha256(self._swarm.peer_id.encode()).digest()[:4])
+        first = (own + turn) % len(others) if others else 0
+        # Hints last: the coordinator is the hint of everybody.
+        peers = [*others[first:], *others[:first], *self._hints]
         return [peer for peer in peers if peer != self._swarm.peer_id]
 
     async def _manifest(self, digest: str, into: Path, providers: list[str]) -> Manifest:
@@ -181,7 +196,7 @@ class SwarmStore:
             if stored == holders:
                 break
             try:
-                await self._offer(peer, folder, manifest)
+                await offer(self._swarm, peer, folder, manifest)
                 stored += 1
             except PeerError as error:
                 failures.append(str(error))
@@ -193,24 +208,16 @@ class SwarmStore:
             )
         return Reference.of_swarm(manifest.digest)
 
-    async def _offer(self, peer: str, folder: Path, manifest: Manifest) -> None:
-        stream = await self._swarm.open(peer, BLOBS)
-        try:
-            await stream.send(BlobRequest(request=OfferPackage(manifest=manifest.to_bytes())))
-            want = await stream.receive(WantFiles, seconds=CHUNK_SECONDS, what="its wishes")
-            for name in want.names:
-                if name not in manifest.files:
-                    raise ProtocolError(f"{stream} asked for {name!r}, which is not in the package")
-                await _send_file(stream, folder / name)
-            await stream.receive(Stored, seconds=CHUNK_SECONDS, what="its receipt")
-        finally:
-            stream.close()
 
-
-async def _send_file(stream: Channel, path: Path) -> None:
-    with path.open("rb") as file:
-        while data := file.read(CHUNK_BYTES):
-            await stream.send(Chunk(data=data))
+async def all_of(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of them at once; where one fails, the others are ended first."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def first_answer(

@@ -242,6 +242,36 @@ def test_a_lying_holder_is_passed_over_and_the_file_still_arrives(
     assert not list(into.rglob("*.partial"))
 
 
+def test_the_files_of_a_package_come_from_all_who_hold_it(
+    loopback: Loopback, swarms: list[Swarm], members: list[Member], tmp_path: Path
+) -> None:
+    sizes = {f"shard-{n}": 1_000 + n for n in range(8)}
+    for member in members:
+        fresh = member.root / "new"
+        fresh.mkdir(parents=True)
+        for name, size in sizes.items():
+            (fresh / name).write_bytes(name.encode()[-1:] * size)
+        digest = packages.seal(fresh, "adapter", sizes, {})
+        fresh.rename(member.root / digest)
+        assert loopback.run(member.swarm.announce(ProviderRecord(run_id=RUN_ID, digest=digest)))
+    fetch(loopback, swarms[2], digest, tmp_path / "into")
+    packages.verify(tmp_path / "into", digest)
+    given = [[size for size in member.uploads if size in sizes.values()] for member in members]
+    assert sorted(given[0] + given[1]) == sorted(sizes.values())
+    assert len(given[0]) == len(given[1]) == 4
+
+
+def test_a_file_that_nobody_has_ends_the_others_in_order(
+    loopback: Loopback, swarms: list[Swarm], members: list[Member], tmp_path: Path
+) -> None:
+    digest = hold(loopback, members[0], b"in order")
+    (members[0].root / digest / "sub" / "small.txt").unlink()
+    with pytest.raises(PeerLostError, match=r"no provider gave sub/small.txt"):
+        fetch(loopback, swarms[2], digest, tmp_path / "into")
+    fetch(loopback, swarms[2], digest, tmp_path / "into", ["big.bin", "empty"])
+    packages.verify(tmp_path / "into", digest, ["big.bin", "empty"])
+
+
 def test_a_lie_behind_true_bytes_costs_those_and_no_more(
     loopback: Loopback, swarms: list[Swarm], members: list[Member], tmp_path: Path
 ) -> None:

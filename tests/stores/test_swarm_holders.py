@@ -114,6 +114,12 @@ def package_in(root: Path, data: bytes) -> str:
     return digest
 
 
+async def written(into: Path, num_bytes: int) -> None:
+    """Until all that was given lies on the disk: what is under way dies with its giver."""
+    while (into / "big.bin.partial").stat().st_size < num_bytes:
+        await asyncio.sleep(0.01)
+
+
 def test_another_holder_goes_on_at_the_byte_where_one_was_killed(
     loopback: Loopback,
     fetcher: Swarm,
@@ -131,6 +137,7 @@ def test_another_holder_goes_on_at_the_byte_where_one_was_killed(
         store = SwarmStore(fetcher, [second.peer_id])
         fetching = asyncio.create_task(store.fetch(Reference.of_swarm(digest), into))
         await asyncio.to_thread(dying.wait_for, "stalls")
+        await written(into, 4 * CHUNK_BYTES)
         began = time.monotonic()
         await asyncio.to_thread(dying.kill)
         await fetching
@@ -159,6 +166,7 @@ def test_what_a_killed_holder_gave_outlives_the_fetch_and_serves_the_next_one(
     async def lost() -> None:
         fetching = asyncio.create_task(SwarmStore(fetcher).fetch(Reference.of_swarm(digest), into))
         await asyncio.to_thread(only.wait_for, "stalls")
+        await written(into, 3 * CHUNK_BYTES)
         await asyncio.to_thread(only.kill)
         with pytest.raises(PeerLostError, match="goes on where it stopped"):
             await fetching
