@@ -77,7 +77,7 @@ async def generate_everywhere(
 
 def _prompts(folder: Path, languages: tuple[str, ...]) -> dict[str, str]:
     """A question from the final split for each language: nobody trained on it."""
-    rows = read_holdout(folder / "run" / "hold-outs" / "final.jsonl").rows
+    rows = read_holdout(folder / "run" / "hold-outs" / "final-1.jsonl").rows
     return {name: _shortest(rows[name]) for name in languages}
 
 

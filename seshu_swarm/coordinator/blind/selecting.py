@@ -115,7 +115,7 @@ def _reason(name: str, search: Search, best: Trial, duplicates: Mapping[str, str
     gain = contribution if contribution is not None else lone.gain if lone else None
     gain = round(gain, 3) if gain is not None and math.isfinite(gain) else None
     if name in best.mixture.ids:
-        return Reason(True, "MERGED", "merged: the mixture is better with it", "keep going", gain)
+        return Reason(True, "MERGED", "the mixture is better with it", "keep going", gain)
     if lone is not None and lone.excess > 0:
         harmed = ", ".join(lone.harmed) or "the model"
         text = f"even at a weight of 1/8 it harms {harmed}"
