@@ -150,6 +150,21 @@ def test_papers_that_a_kill_prevented_are_written_with_the_next_round(released: 
     assert len(json.loads(papers(released, one)[TABLE])["rounds"]) == 1
 
 
+def test_papers_that_cannot_be_written_do_not_end_the_run(
+    released: Released, capsys: pytest.CaptureFixture[str]
+) -> None:
+    revision = released.publish(seed=1)
+    report = released.run.report(1)
+    whole = report.read_bytes()
+    report.write_bytes(whole[:100])
+    release(released)
+    assert "papers not written" in capsys.readouterr().out
+    assert not (released.run.package(revision) / DATA).exists()
+    report.write_bytes(whole)
+    release(released)
+    assert (released.run.package(revision) / DATA).exists()
+
+
 def test_the_card_s_header_is_one_that_the_hub_reads(released: Released) -> None:
     one = released.publish(seed=1)
     release(released, repository=NAME)
@@ -277,6 +292,8 @@ def test_a_push_that_fails_is_made_again_and_sends_no_file_twice(
     released: Released, hub: HubServer
 ) -> None:
     revision = released.publish(seed=1)
+    release(released)
+    assert b"FOLDER" in papers(released, revision)[CARD]
     hub.faults.status, hub.faults.fails_at = 503, "/commit/main"
     with pytest.raises(SeshuError, match="503"):
         push(released)
@@ -288,6 +305,9 @@ def test_a_push_that_fails_is_made_again_and_sends_no_file_twice(
     push(released)
     assert [h.path for h in hub.heard if h.method == "PUT"] == []
     assert [p.revision for p in pushed(released.ledger, NAME)] == [revision]
+    # Written before anybody knew of the Hub, the card names it all the same.
+    card = (hub.repositories[NAME].tree("round-1") or {})[CARD]
+    assert NAME.encode() in (hub.folder / card.digest).read_bytes()
     hub.forget()
     push(released)
     assert hub.heard == []

@@ -18,6 +18,7 @@ MIRRORED_ROUNDS = 4
 def held_by(folder: RunFolder, ledger: Ledger) -> frozenset[str]:
     """Digests of packages that lie here whole and are worth announcing."""
     wanted = {ledger.fact("revision"), ledger.fact("catalogue")}
+    wanted |= set((ledger.fact("revealed") or {}).values())
     ended = [one for one in ledger.rounds() if one.state is RoundState.PUBLISHED]
     for one in ended[-MIRRORED_ROUNDS:]:
         wanted |= {one.parent, one.revision}

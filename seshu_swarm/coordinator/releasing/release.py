@@ -11,12 +11,13 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from seshu_swarm import log, packages
 from seshu_swarm.children import Child, Children
 from seshu_swarm.coordinator.releasing.card import tag_of
-from seshu_swarm.coordinator.releasing.curves import published, read_reports
+from seshu_swarm.coordinator.releasing.curves import read_reports
 from seshu_swarm.coordinator.releasing.papers import has_papers, write_curves, write_papers
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
@@ -54,14 +55,19 @@ class Releases:
     ) -> None:
         self._folder, self._ledger = folder, ledger
         self._repository, self._retry_seconds = repository, retry_seconds
-        self._news = asyncio.Event()
+        self._news, self._writing = asyncio.Event(), asyncio.Lock()
 
     async def release(self) -> None:
         """Call when a round has ended: papers and curves, and a word to `keep_pushing`.
 
-        Raises SeshuError where the disk is full or a report cannot be read.
+        What cannot be written, because the disk is full or a report is broken, is said; the round
+        stands without it, and the next call writes it.
         """
-        await asyncio.to_thread(self._write)
+        try:
+            async with self._writing:
+                await asyncio.to_thread(self._write)
+        except SeshuError as error:
+            log.event("papers-failed", f"papers not written: {error}", reason=str(error))
         self._news.set()
 
     def _write(self) -> None:
@@ -82,7 +88,11 @@ class Releases:
         return report is reports[-1] or not has_papers(folder)
 
     async def keep_pushing(self, stop: Stop) -> None:
-        """Push what is not on the Hub yet, again and again, until stopped. Raises ForkError."""
+        """Push what is not on the Hub yet, again and again, until stopped. Raises ForkError.
+
+        Begins with the papers that a killed coordinator left unwritten.
+        """
+        await self.release()
         while self._repository and not stop.is_set():
             self._news.clear()
             try:
@@ -110,11 +120,17 @@ class Releases:
         Raises ForkError where another coordinator pushes there, DeadlineError, SeshuError.
         """
         reports = await asyncio.to_thread(read_reports, self._folder.reports)
-        for report in published(reports):
-            done = pushed(self._ledger, repository)
-            folder = self._folder.package(report["revision"])
-            if report["round"] in {one.round for one in done} or not has_papers(folder):
+        for last_of, report in enumerate(reports, start=1):
+            if report["state"] != "published":
                 continue
+            done = pushed(self._ledger, repository)
+            manifest = self._folder.package(report["revision"]) / packages.MANIFEST
+            if report["round"] in {one.round for one in done} or not manifest.is_file():
+                continue
+            async with self._writing:
+                # Again: the repository that the card names may be another than it was then.
+                write = partial(write_papers, reports=reports[:last_of], repository=repository)
+                await asyncio.to_thread(write, self._folder, self._ledger)
             last = done[-1] if done else None
             commit = await self._push(repository, report, last)
             note(self._ledger, repository, Pushed(report["round"], report["revision"], commit))
