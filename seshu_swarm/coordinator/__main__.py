@@ -13,7 +13,12 @@ from seshu_swarm.coordinator.config import (
     VerifyConfig,
 )
 from seshu_swarm.coordinator.research.config import RecordConfig, SimulateConfig
-from seshu_swarm.coordinator.upkeep.config import BackupConfig, RestoreConfig, RevokeConfig
+from seshu_swarm.coordinator.upkeep.config import (
+    BackupConfig,
+    RestoreConfig,
+    RevealConfig,
+    RevokeConfig,
+)
 
 ROLE = "seshu_swarm.coordinator"
 COMMANDS = (
@@ -23,6 +28,7 @@ COMMANDS = (
     ),
     Command("run", RunConfig, f"{ROLE}.lifecycle:run", "Serve the run and hold its rounds."),
     Command("revoke", RevokeConfig, f"{ROLE}.upkeep.revoking:run", "Take a merged adapter out."),
+    Command("reveal", RevealConfig, f"{ROLE}.upkeep.revealing:run", "Publish retired sets."),
     Command("backup", BackupConfig, f"{ROLE}.upkeep.backup:run", "Copy what cannot be made again."),
     Command("restore", RestoreConfig, f"{ROLE}.upkeep.restore:run", "A run folder from a backup."),
     Command("status", StatusConfig, f"{ROLE}.showing.status:run", "Show the run and its rounds."),

@@ -33,6 +33,11 @@ class RunFolder:
         return self.path / "hold-outs"
 
     @property
+    def revealed(self) -> Path:
+        """Retired held-out sets with their salts: for everyone."""
+        return self.path / "revealed"
+
+    @property
     def pretraining(self) -> Path:
         return self.path / "pretraining"
 

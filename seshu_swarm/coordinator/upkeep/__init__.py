@@ -7,6 +7,8 @@ replaying        merges since the training boundary, made again without some ada
 gating           a checkpoint that no round made, against another, on the gate set
 ending           the round that was open when the head changed
 revocation_card  the card of a revocation, and what is not claimed
+revealing        `reveal`: retired held-out sets, for everyone to check
+drawing          new held-out sets from text that nobody has seen
 backup           `backup`: key, ledger, hold-outs and text in one file, also while `run` works
 restore          `restore`: a run folder from that file, checked first
 needed           which packages a run cannot do without

@@ -41,3 +41,25 @@ class RevokeConfig(RunFolderConfig):
                 f"--reason of {len(self.reason)} characters",
                 rule=f"one line of 1 to {MAX_REASON} characters",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevealConfig(RunFolderConfig):
+    """`coordinator reveal`: publish retired held-out sets, check one, or draw new ones."""
+
+    set: str | None = setting(None, "Retire this set first, gate-1 for instance.")
+    yes: bool = setting(False, "Retire it although no other of its role is in reserve.")
+    draw: str | None = setting(
+        None, "Folder of new text, as for open: draw a new gate set and a new final set from it."
+    )
+    check: str | None = setting(None, "Check this revealed file instead; needs no run.")
+    salt: str | None = setting(None, "Its salt, hexadecimal, with --check.")
+    commitment: str | None = setting(None, "The commitment that was published, with --check.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len({self.check is None, self.salt is None, self.commitment is None}) > 1:
+            raise UsageError(
+                "--check, --salt and --commitment belong together",
+                way_out="give all three, or none to reveal the run's retired sets",
+            )
