@@ -10,6 +10,7 @@ from seshu_swarm.config import JoinConfig, OutputConfig, setting
 from seshu_swarm.errors import UsageError
 from seshu_swarm.peer.guest import GuestConfig
 
+LANGUAGE = re.compile(r"[a-z]{2,3}")
 TASK = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
@@ -95,6 +96,12 @@ class FinetuneConfig(LentConfig):
             raise UsageError(f"--bad-rows {self.bad_rows!r} is unknown", way_out="refuse or skip")
         if not 1 <= self.rank <= 64:
             raise UsageError(f"--rank {self.rank}", rule="1 to 64: larger adapters are refused")
+        if self.language and not LANGUAGE.fullmatch(self.language):
+            raise UsageError(
+                f"--language {self.language!r}", rule="two or three small letters, such as hi or ta"
+            )
+        if self.data and not self.language:
+            raise UsageError("own rows need --language", way_out="for example --language hi")
         if self.task and not TASK.fullmatch(self.task):
             raise UsageError(f"--task {self.task!r}", rule="1-40 of a-z, 0-9 and -")
         if self.max_rows is not None and self.max_rows < 1:

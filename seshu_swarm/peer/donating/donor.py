@@ -13,7 +13,7 @@ import logging
 from dataclasses import asdict, replace
 
 from seshu_swarm import log
-from seshu_swarm.errors import PeerError, RefusalError, SeshuError, UsageError
+from seshu_swarm.errors import JoinError, PeerError, RefusalError, SeshuError, UsageError
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
@@ -56,14 +56,14 @@ class Donor:
         self._for_task: AdapterRecord | None = None
 
     async def live(self) -> None:
-        """Raises SeshuError; who follows raises only UsageError, and outlives the others."""
+        """Raises SeshuError; who follows raises only UsageError and JoinError, and outlives the others."""
         run: RunRecord | None = self._joined.run
         while run is not None:
             is_lost = False
             try:
                 await self._one_adapter(run)
             except SeshuError as error:
-                if not self._settings.follow or isinstance(error, UsageError):
+                if not self._settings.follow or isinstance(error, UsageError | JoinError):
                     raise
                 # A refusal was told as a verdict, and stays so until the next checkpoint.
                 if not isinstance(error, RefusalError):
@@ -96,6 +96,11 @@ class Donor:
         return None
 
     async def _one_adapter(self, run: RunRecord) -> None:
+        if self._settings.rank > run.lora_max_rank:
+            raise UsageError(
+                f"--rank {self._settings.rank}",
+                rule=f"run {run.run_id!r} takes adapters of at most rank {run.lora_max_rank}",
+            )
         base = self._joined.package_folder(run.revision)
         await self._joined.store.fetch(Reference.of_swarm(run.revision), base)
         dealt = await self._rows(run)
@@ -146,10 +151,8 @@ class Donor:
     async def _rows(self, run: RunRecord) -> Dealt:
         if not self._settings.data:
             dealt = await shard_rows(self._joined, run, self._settings.language)
-        elif self._settings.language:
-            dealt = await asyncio.to_thread(own_rows, self._settings)
         else:
-            raise UsageError("own rows need --language", way_out="for example --language hi")
+            dealt = await asyncio.to_thread(own_rows, self._settings)
         if self._settings.replay_share == 0:
             return dealt
         return replace(dealt, documents=await running_text(self._joined, run))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from seshu_swarm import checkpoints, log, packages, references, running
 from seshu_swarm.adapters.reader import read_adapter
@@ -119,11 +119,12 @@ def _print(joined: Joined, found: list[Found[AdapterRecord]]) -> None:
         text = f"run {joined.run.run_id} has no task adapters; offer one: peer finetune --task NAME"
         log.event("adapters", text)
         return
-    table = Table("digest", "language", "task", "base", "rank", "rows", "licence", "donor")
+    digest = Column("digest", no_wrap=True)  # to be copied whole
+    table = Table(digest, "language", "task", "base", "rank", "rows", "licence")
     for one in found:
         record = one.record
-        base = record.base_revision[:12]
-        base += " (newest)" if record.base_revision == joined.run.revision else ""
+        is_newest = record.base_revision == joined.run.revision
+        base = "newest" if is_newest else record.base_revision[:12]
         facts = (record.language, record.task, base, str(record.rank), str(record.num_rows))
-        table.add_row(record.digest[:12], *facts, escape(record.licence), f"…{one.owner[-6:]}")
+        table.add_row(record.digest[:12], *facts, escape(record.licence))
     Console().print(table)
