@@ -12,6 +12,7 @@ from seshu_swarm.errors import UsageError
 LANGUAGES = ("hi", "ta", "bn")
 GATE_READINGS = 10  # after that the spent alpha asks for gains that few adapters bring
 MAX_DETECTABLE = 0.05
+MIN_KEPT_ROUNDS = 5
 HUB_REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
@@ -62,7 +63,8 @@ class PretrainConfig(RunFolderConfig):
         None, "Folder with new text in pretrain/<lang>.jsonl; unset: the run's own text."
     )
     replay_share: float = setting(
-        0.5, "Share of the training that goes to the run's own text where there is new; 0 to below 1."
+        0.5,
+        "Share of the training that goes to the run's own text where there is new; 0 to below 1.",
     )
     d_model: int = setting(128, "Width of the residual stream of a fresh base.")
     num_blocks: int = setting(4, "Number of Mamba blocks of a fresh base.")
@@ -117,12 +119,21 @@ class RunConfig(NetworkConfig):
         None,
         "Repository of the Hugging Face Hub, OWNER/NAME, that every release is pushed to; unset: none.",
     )
+    keep_rounds: int | None = setting(
+        None,
+        "Keep the weights of this many newest rounds on the disk, and all boundaries; unset: all.",
+    )
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.hub is not None and not HUB_REPOSITORY.fullmatch(self.hub):
             raise UsageError(f"--hub {self.hub!r} is no repository", rule="OWNER/NAME")
+        if self.keep_rounds is not None and self.keep_rounds < MIN_KEPT_ROUNDS:
+            raise UsageError(
+                f"--keep-rounds {self.keep_rounds}",
+                rule=f"at least {MIN_KEPT_ROUNDS}: what is given out and pushed must be here",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

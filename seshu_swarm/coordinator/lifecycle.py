@@ -18,6 +18,7 @@ from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.states import ENDED
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.coordinator.state.lineage import Lineage
+from seshu_swarm.coordinator.state.pruning import prune
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.dht import Listen, Swarm
 from seshu_swarm.errors import ForkError, UnreachableError, UsageError
@@ -118,6 +119,11 @@ class Coordinator:
     async def release(self) -> None:
         """Papers beside what was published, and all of it to the Hub, in time."""
         await self._releases.release()
+        if self._settings.keep_rounds is not None:
+            freed_bytes = await asyncio.to_thread(
+                prune, self._folder, self._ledger, keep=self._settings.keep_rounds
+            )
+            logger.info("%d bytes of old rounds removed", freed_bytes)
 
     async def _must_be_alone(self) -> None:
         """A copy of this run's folder, or an older backup, must not publish beside another."""

@@ -6,5 +6,6 @@ ledger      facts of the run, its rounds, every adapter with its verdict
 decisions   what each phase of a round decided
 readings    how often each held-out set was read
 lineage     the line of published revisions
+pruning     room on the disk of a long run
 hold_outs   the held-out sets: commitments, which one is in use, which are retired
 """
