@@ -28,7 +28,7 @@ class LowRankDelta(Delta):
         if name not in self:
             raise KeyError(name)
         A, B = self._adapter.pairs[name.removesuffix(".weight")]
-        return self._adapter.scale * (B.double() @ A.double())
+        return (B.double() @ A.double()).mul_(self._adapter.scale)
 
     def factors(self, name: str) -> Pair:
         """(A of shape (rank, in), s·B of shape (out, rank)) of a weight, float64."""

@@ -46,6 +46,14 @@ def test_task_arithmetic_by_hand() -> None:
     same(task_arithmetic([D1], [-1]), matrix([-1, 2], [-3, 0]))
 
 
+def test_task_arithmetic_of_many_rows_has_the_bits_of_the_plain_sum() -> None:
+    rng = np.random.default_rng(4)
+    first, second, third = (rng.normal(size=(700, 3)) for _ in range(3))
+    deltas = [{"w": torch.from_numpy(array)} for array in (first, second, third)]
+    merged = task_arithmetic(deltas, [0.3, -0.7, 0.1])["w"].numpy()
+    np.testing.assert_array_equal(merged, 0.3 * first + -0.7 * second + 0.1 * third)
+
+
 def test_ties_by_hand() -> None:
     # Trimmed to two entries each: [[0, -2], [3, 0]] and [[-3, 0], [0, 4]].
     same(ties([D1, D2], [1, 1], density=0.5), matrix([-3, -2], [3, 4]))

@@ -14,6 +14,7 @@ import torch
 from seshu_swarm import checkpoints
 from seshu_swarm.adapters.controls import noise_control, null_control
 from seshu_swarm.adapters.delta import LowRankDelta
+from seshu_swarm.adapters.merge.apply import apply_in_place, apply_one
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import Adapter
 from seshu_swarm.coordinator.blind.base import Base
@@ -152,6 +153,15 @@ def test_base_is_restored_after_errors(folder: Path) -> None:
         with pytest.raises(UsageError, match=name), base.with_delta(misfit):
             pass
     assert bits(base.model) == before
+
+
+def test_a_matrix_of_many_rows_is_applied_whole() -> None:
+    """Some rows at a time, as `apply_one` does it at once."""
+    torch.manual_seed(1)
+    weight, delta = torch.randn(1000, 3), torch.randn(1000, 3, dtype=torch.float64)
+    wanted = apply_one(weight, delta, 0.3)
+    apply_in_place(weight, delta, 0.3)
+    assert torch.equal(weight, wanted)
 
 
 def test_a_base_whose_files_went_away_says_so(folder: Path) -> None:

@@ -9,6 +9,8 @@ import torch
 from seshu_swarm.adapters.delta import Delta
 from seshu_swarm.errors import UsageError
 
+ROWS_AT_ONCE = 256
+
 
 def apply(base: Mapping[str, torch.Tensor], delta: Delta, lam: float) -> dict[str, torch.Tensor]:
     """The new value of every weight that `delta` touches; λ = 0 gives copies of the base's bits.
@@ -29,3 +31,9 @@ def apply_one(weight: torch.Tensor, delta: torch.Tensor, lam: float) -> torch.Te
     if lam == 0:
         return weight.clone()  # adding +0.0 would turn a weight of -0.0 into +0.0
     return (weight.double() + lam * delta.double()).to(weight.dtype)
+
+
+def apply_in_place(weight: torch.Tensor, delta: torch.Tensor, lam: float) -> None:
+    """The same bits in the weight's own memory, some rows at a time."""
+    for rows, more in zip(weight.split(ROWS_AT_ONCE), delta.split(ROWS_AT_ONCE), strict=True):
+        rows.copy_(apply_one(rows, more, lam))

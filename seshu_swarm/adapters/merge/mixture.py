@@ -102,7 +102,8 @@ class MixedDelta(Delta):
             merged = task_arithmetic(one, self._shares)
         else:
             merged = self._method.function(one, self._shares, **dict(self._mixture.settings))
-        return self._mixture.lam * merged[name]
+        # Methods return new tensors.
+        return merged[name].mul_(self._mixture.lam)
 
     @cached_property
     def _shares(self) -> list[float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from seshu_swarm import checkpoints
 from seshu_swarm.adapters.delta import Delta
-from seshu_swarm.adapters.merge.apply import apply_one
+from seshu_swarm.adapters.merge.apply import apply_in_place
 from seshu_swarm.errors import UsageError
 
 
@@ -40,7 +40,7 @@ class Base:
                 if name not in self._weights or self._weights[name].shape != matrix.shape:
                     raise UsageError(f"ΔW of {name}", rule="it must fit a weight of the base")
                 changed.append(name)
-                self._weights[name].copy_(apply_one(self._weights[name], matrix, lam))
+                apply_in_place(self._weights[name], matrix, lam)
                 del matrix  # before the next one is made
             yield
         finally:

@@ -18,6 +18,7 @@ from seshu_swarm.coordinator.blind import results
 from seshu_swarm.coordinator.blind.held_out import read_held_out
 from seshu_swarm.coordinator.blind.job import RESULT_FILE, Job, Phase, read_job
 from seshu_swarm.coordinator.blind.judging import choose, conclude, decide
+from seshu_swarm.coordinator.blind.memory import return_large_blocks
 from seshu_swarm.coordinator.blind.scoring import HeldOut
 from seshu_swarm.coordinator.blind.search import SelectionRule
 from seshu_swarm.coordinator.blind.selecting import Selection
@@ -33,6 +34,7 @@ def run(settings: ScoreConfig) -> int:
     folder = Path(settings.folder)
     job, candidates = read_job(folder)
     torch.set_num_threads(job.num_threads)
+    return_large_blocks()
     started = time.monotonic()
     result = carry_out(job, candidates)
     result["scorer_seconds"] = round(time.monotonic() - started, 3)

@@ -22,6 +22,9 @@ from seshu_swarm.evaluate.paired import Comparison, compare
 
 Windows = Mapping[str, Sequence[Window]]
 
+# Activations of so many tokens take about the memory of merging one matrix of a ΔW.
+MAX_TOKENS_PER_BATCH = 1024
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -60,7 +63,7 @@ class Scorer:
         held_out: HeldOut,
         candidates: Mapping[str, Delta] | None = None,
         *,
-        max_tokens_per_batch: int = 2048,
+        max_tokens_per_batch: int = MAX_TOKENS_PER_BATCH,
     ) -> None:
         self._base, self._held_out, self._candidates = base, held_out, candidates or {}
         self._max_tokens_per_batch = max_tokens_per_batch
