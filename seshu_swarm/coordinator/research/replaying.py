@@ -6,7 +6,7 @@ were trained on that base and fit no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from seshu_swarm.adapters.delta import adapter_norm
@@ -81,10 +81,11 @@ def replay(
     *,
     languages: tuple[str, ...],
     rules: Rules,
+    report: Callable[[float], None] = lambda spent: None,
 ) -> Replayed:
     """Raises UsageError for what the policy does wrong."""
     splits = Splits(recorded)
-    meter = Meter(splits.score, rules.selection.budget)
+    meter = Meter(splits.score, rules.selection.budget, report)
     seen = _seen(recorded, splits, meter, languages=languages, rule=rules.selection)
     chosen = policy.choose(seen)
     compared = splits.compare(chosen)

@@ -32,8 +32,11 @@ class Candidate:
 class Meter:
     """Scores each mixture once, and no more of them than the budget allows."""
 
-    def __init__(self, score: Score, budget: int) -> None:
-        self._score, self.budget = score, budget
+    def __init__(
+        self, score: Score, budget: int, report: Callable[[float], None] = lambda spent: None
+    ) -> None:
+        """`report` is told the share of the budget that is spent."""
+        self._score, self.budget, self._report = score, budget, report
         self._scores: dict[Mixture, TuningScore] = {}
 
     @property
@@ -50,6 +53,7 @@ class Meter:
                     way_out="score fewer mixtures, or give more with --score-calls",
                 )
             self._scores[mixture] = self._score(mixture)
+            self._report(self.num_scores / self.budget)
         return self._scores[mixture]
 
 

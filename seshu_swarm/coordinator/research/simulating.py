@@ -15,7 +15,7 @@ from seshu_swarm.coordinator.blind.judging import budget_of
 from seshu_swarm.coordinator.blind.search import SelectionRule
 from seshu_swarm.coordinator.research import comparing
 from seshu_swarm.coordinator.research.config import SimulateConfig
-from seshu_swarm.coordinator.research.policy import load_policy
+from seshu_swarm.coordinator.research.policy import Policy, load_policy
 from seshu_swarm.coordinator.research.recorded import RecordedRound, Recording
 from seshu_swarm.coordinator.research.replaying import Replayed, Rules, replay
 from seshu_swarm.coordinator.rounds.deciding import TUNING_HARM_SHARE
@@ -37,19 +37,27 @@ def run(settings: SimulateConfig) -> int:
         reports.check_place(Path(settings.report))
     policy = load_policy(Path(settings.policy).expanduser())
     recording = Recording(RunFolder.of(settings.state_dir))
-    numbers = recording.numbers(settings.rounds)
+    _tell(settings, _replay_all(settings, policy, recording))
+    return 0
+
+
+def _replay_all(settings: SimulateConfig, policy: Policy, recording: Recording) -> list[Replayed]:
+    numbers, languages = recording.numbers(settings.rounds), recording.languages
     replays: list[Replayed] = []
     with Bar("simulating") as bar:
-        for done, number in enumerate(numbers):
-            bar.update(done / len(numbers), round=number)
+        for number in numbers:
             recorded = recording.round(number)
             if not replays:
                 _set_threads(settings, recorded)
+
+            def report(spent: float, number: int = number) -> None:
+                bar.update((len(replays) + spent) / len(numbers), round=number)
+
+            report(0.0)
             rules = _rules(settings, recorded)
-            languages = recording.languages
-            replays.append(replay(recorded, policy, languages=languages, rules=rules))
-    _tell(settings, replays)
-    return 0
+            found = replay(recorded, policy, languages=languages, rules=rules, report=report)
+            replays.append(found)
+    return replays
 
 
 def _set_threads(settings: SimulateConfig, recorded: RecordedRound) -> None:

@@ -114,10 +114,10 @@ def trained(number: int, place: int, languages: tuple[str, ...], *, seed: int) -
         kind=kind,
         language=declared,
         rows_language=language,
-        num_rows=100 if is_long else ROWS[turn % len(ROWS)],
+        num_rows=200 if is_long else ROWS[turn % len(ROWS)],
         rank=RANKS[turn % len(RANKS)],
-        max_steps=150 if is_long else 8 if is_short else STEPS[turn // 2 % len(STEPS)],
-        learning_rate=0.006 if is_long else LEARNING_RATES[turn % len(LEARNING_RATES)],
+        max_steps=250 if is_long else 8 if is_short else STEPS[turn // 2 % len(STEPS)],
+        learning_rate=0.005 if is_long else LEARNING_RATES[turn % len(LEARNING_RATES)],
         replay_share=0.0 if is_long else REPLAY_SHARES[turn % len(REPLAY_SHARES)],
         seed=seed * 1000 + turn,
     )
