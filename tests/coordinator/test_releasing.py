@@ -31,6 +31,7 @@ from seshu_swarm.running import Stop
 from tests.coordinator.released_run import LANGUAGES, OWNER, Released
 from tests.stores import hub_server
 from tests.stores.hub_server import TOKEN, HubServer
+from tests.swarms import Fault, Processes, inject
 
 NAME = "seshu/indic"
 DEADLINE_SECONDS = 90.0
@@ -395,3 +396,31 @@ def test_without_a_token_the_release_stays_in_the_swarm_and_the_way_out_is_named
     with pytest.raises(SeshuError, match=r"HTTP 401.*hf auth login"):
         push(released)
     assert pushed(released.ledger, NAME) == []
+
+
+@pytest.mark.swarm
+def test_a_coordinator_pushes_what_is_not_on_the_hub_and_ends_where_another_does(
+    released: Released, hub: HubServer, tmp_path: Path
+) -> None:
+    """The command as a maintainer runs it; the run was published before it knew of the Hub."""
+    released.publish(seed=1)
+    two = released.publish(seed=2)
+    with Processes(tmp_path) as swarm:
+        coordinator = swarm.coordinator(released.run.path, "--hub", NAME)
+        for number in (1, 2):
+            coordinator.wait_for(
+                "on-the-hub", seconds=60, matching=lambda e, n=number: e["round"] == n
+            )
+        inject(coordinator, Fault.TERMINATE)
+        coordinator.wait(seconds=20)
+        assert list(hub.repositories[NAME].names) == ["round-1", "round-2"]
+        hub.add(NAME, {packages.MANIFEST: b"of another coordinator"})
+        # The ledger forgot its last push, as an older backup would have.
+        released.ledger.set_fact(
+            f"hub {NAME}", [vars(p) for p in pushed(released.ledger, NAME)[:1]]
+        )
+        del hub.repositories[NAME].names["round-2"]
+        coordinator = swarm.coordinator(released.run.path, "--hub", NAME)
+        assert coordinator.wait(seconds=60) == ForkError.exit_code
+    assert hub.repositories[NAME].head in coordinator.tail()
+    assert packages.verify(released.run.package(two), two)
