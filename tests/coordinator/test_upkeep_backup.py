@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seshu_swarm.coordinator import showing
 from seshu_swarm.coordinator.config import StatusConfig, VerifyConfig
+from seshu_swarm.coordinator.showing import status, verifying
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.upkeep import backup, restore
@@ -56,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def said(capsys: pytest.CaptureFixture[str], folder: RunFolder) -> str:
     capsys.readouterr()
-    showing.status(StatusConfig(state_dir=str(folder.path)))
+    status.run(StatusConfig(state_dir=str(folder.path)))
     return capsys.readouterr().out
 
 
@@ -64,6 +64,8 @@ def test_what_comes_back_is_the_run(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, folder = tmp_path / "copy.tar.gz", RunFolder(tmp_path / "restored")
+    run.folder.scoring.mkdir(exist_ok=True)
+    (run.folder.scoring / "job.json").write_text("{}")
     settings = BackupConfig(state_dir=str(run.folder.path), file=str(file), packages=True)
     assert backup.run(settings) == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -71,11 +73,12 @@ def test_what_comes_back_is_the_run(
     out = capsys.readouterr().out
     assert "Never run both copies" in out and "missing" not in out
     assert said(capsys, folder) == said(capsys, run.folder)
-    assert showing.verify(VerifyConfig(state_dir=str(folder.path), number=1)) == 0
+    assert verifying.run(VerifyConfig(state_dir=str(folder.path), what="1")) == 0
     for name in ("identity.key", "hold-outs/gate-1.jsonl", "pretraining/hi.jsonl"):
         assert (folder.path / name).read_bytes() == (run.folder.path / name).read_bytes()
         assert stat.S_IMODE((folder.path / name).stat().st_mode) == 0o600
-    assert not (folder.path / CONTENTS).exists() and not folder.lock.exists()
+    assert not (folder.path / CONTENTS).exists()
+    assert not folder.lock.exists() and not folder.scoring.exists()
 
 
 def test_a_ledger_that_is_written_meanwhile_is_copied_between_two_writes(
