@@ -4,7 +4,8 @@
     fresh    a measurement in a process of its own
     outcome  what a bench returns          engine   speed and memory of the engine
     swarm    a whole swarm on loopback     links    links like home, in user space
-    merge    the merge methods
+    merge    the merge methods             scoring  what a mixture's score costs
+    rounds   what a round takes, and what it refuses
 
 Nothing is imported until a bench is run.
 """
@@ -31,5 +32,13 @@ BENCHES: dict[str, tuple[str, str]] = {
     "merge": (
         "seshu_swarm.bench.merge.bench:run_bench",
         "Time and memory of each merge method, on 16 adapters of a model of 768 x 24.",
+    ),
+    "scoring": (
+        "seshu_swarm.bench.scoring.bench:run_bench",
+        "Time and memory of scoring a mixture of 8 adapters, beside the base alone.",
+    ),
+    "rounds": (
+        "seshu_swarm.bench.rounds.bench:run_bench",
+        "Worthless and honest adapters in rounds; a thousand donors' records in a DHT.",
     ),
 }
