@@ -105,11 +105,21 @@ def _maker(language: str, columns: Mapping[str, str]) -> Make:
     def make(table: Mapping[str, Any]) -> Row | Pair:
         if name["output"] not in table and all(name[key] in table for key in PAIR_KEYS):
             return nfc(text_at(table, name["src"])), nfc(text_at(table, name["tgt"]))
+        if name["output"] not in table:
+            raise _no_answer(name["output"], table)
         instruction, input = optional(table, "instruction"), optional(table, "input")
         output = text_at(table, name["output"])
         return Row(instruction, input, output, optional(table, "language") or language)
 
     return make
+
+
+def _no_answer(column: str, table: Mapping[str, Any]) -> DataError:
+    found = ", ".join(sorted(map(str, table))[:8])
+    return DataError(
+        f"no key {column!r} (it has {found})",
+        rule="every row has an answer, or src and tgt; --columns output=COLUMN names another column",
+    )
 
 
 def _translations(pairs: Sequence[Pair], language: str) -> list[Row]:
