@@ -11,7 +11,7 @@ is imported, and the hosting path does without it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,19 +84,32 @@ class HubRepository:
                     )
         return data
 
-    def commit(self, files: Mapping[str, Path], message: str, *, parent: str | None = None) -> str:
-        """Put files into the repository as one commit; the commit's 40 hex digits.
+    def names_at(self, revision: str) -> set[str]:
+        """Names of all files at a revision."""
+        with self._translated(f"list {self.name}@{revision}"):
+            return set(self._api.list_repo_files(self.name, revision=revision))
+
+    def commit(
+        self,
+        files: Mapping[str, Path],
+        message: str,
+        *,
+        removed: Iterable[str] = (),
+        parent: str | None = None,
+    ) -> str:
+        """Put files into the repository, and remove others, as one commit; its 40 hex digits.
 
         Where nothing differs from what is there, it is the commit that is there. With `parent`, only
         if that still is the head.
         """
-        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         # Not upload_folder: that takes whatever lies there, and in several commits.
-        added = [CommitOperationAdd(name, path) for name, path in files.items()]
+        changes: list[Any] = [CommitOperationAdd(name, path) for name, path in files.items()]
+        changes += [CommitOperationDelete(name) for name in removed]
         with self._translated(f"take a push to {self.name!r}", based_on=parent):
             made: Any = self._api.create_commit(
-                self.name, added, commit_message=message, parent_commit=parent
+                self.name, changes, commit_message=message, parent_commit=parent
             )
         return str(made.oid)
 

@@ -26,6 +26,7 @@ from seshu_swarm.coordinator.releasing.card import cell
 from seshu_swarm.coordinator.releasing.data import SAMANANTAR, notes_of
 from seshu_swarm.coordinator.releasing.names import CARD, DATA, PAPERS, TABLE, VERDICTS
 from seshu_swarm.coordinator.releasing.release import Releases, pushed
+from seshu_swarm.coordinator.state.lineage import Kind, Lineage
 from seshu_swarm.errors import ForkError, SeshuError
 from seshu_swarm.running import Stop
 from tests.coordinator.released_run import LANGUAGES, OWNER, Released
@@ -279,7 +280,10 @@ def test_stock_transformers_loads_every_round_from_the_hub(
         torch.testing.assert_close(torch.tensor(logits), ours, rtol=1e-4, atol=1e-5)
     assert answers[0] != answers[1]
     repository = hub.repositories[NAME]
-    assert [(p.round, p.revision) for p in pushed(released.ledger, NAME)] == [(1, one), (3, two)]
+    assert [(p.tag, p.revision) for p in pushed(released.ledger, NAME)] == [
+        ("round-1", one),
+        ("round-3", two),
+    ]
     assert [p.commit for p in pushed(released.ledger, NAME)] == list(repository.names.values())
     # One commit a round, upon the one that made the repository; everything of it is there.
     assert len(repository.commits) == 3
@@ -382,9 +386,30 @@ def test_pushing_goes_on_by_itself_and_ends_when_the_coordinator_does(
         return time.monotonic() - began
 
     assert run(story()) < 5.0
-    assert [p.round for p in pushed(released.ledger, NAME)] == [1]
+    assert [p.tag for p in pushed(released.ledger, NAME)] == ["round-1"]
     left = psutil.Process().children(recursive=True)
     assert not [c for c in left if "releasing" in " ".join(c.cmdline())]
+
+
+@pytest.mark.swarm
+def test_a_revocation_is_the_head_there_too_without_the_papers_of_the_round_before(
+    released: Released, hub: HubServer
+) -> None:
+    two = released.publish(seed=1)
+    push(released)
+    revision = released.checkpoint(seed=9, about={"parent": two, "revoked": ["01" * 32]})
+    (released.run.package(revision) / CARD).write_text("# After a revocation\n")
+    line = Lineage(released.ledger.database)
+    line.add(revision, parent=two, kind=Kind.REVOCATION)
+    push(released)
+    repository = hub.repositories[NAME]
+    assert list(repository.names) == ["round-1", f"revocation-{revision[:12]}"]
+    tree = repository.tree("main") or {}
+    manifest = packages.read_manifest(released.run.package(revision))
+    assert set(tree) == {".gitattributes", packages.MANIFEST, *manifest.files, CARD}
+    assert tree[packages.MANIFEST].digest == revision
+    # The round's own release is what it was.
+    assert set(repository.tree("round-1") or {}) >= set(PAPERS)
 
 
 @pytest.mark.swarm
@@ -407,10 +432,8 @@ def test_a_coordinator_pushes_what_is_not_on_the_hub_and_ends_where_another_does
     two = released.publish(seed=2)
     with Processes(tmp_path) as swarm:
         coordinator = swarm.coordinator(released.run.path, "--hub", NAME)
-        for number in (1, 2):
-            coordinator.wait_for(
-                "on-the-hub", seconds=60, matching=lambda e, n=number: e["round"] == n
-            )
+        coordinator.wait_for("on-the-hub", seconds=60)
+        coordinator.wait_for("on-the-hub", seconds=60, matching=lambda e: e["tag"] == "round-2")
         inject(coordinator, Fault.TERMINATE)
         coordinator.wait(seconds=20)
         assert list(hub.repositories[NAME].names) == ["round-1", "round-2"]

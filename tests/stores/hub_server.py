@@ -269,6 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json({"error": told}, status=412)
             if item["key"] == "file":
                 tree[value["path"]] = self.hub.put(base64.b64decode(value["content"]), is_lfs=False)
+            elif item["key"] == "deletedFile":
+                del tree[value["path"]]
             elif item["key"] == "lfsFile":
                 data = (self.hub.folder / value["oid"]).read_bytes()
                 tree[value["path"]] = self.hub.put(data, is_lfs=True)

@@ -74,10 +74,13 @@ class HubRelease:
         if found != (release.after[0] if release.after else None):
             raise self._forked(release, found=head)
         manifest = packages.read_manifest(release.folder)
-        names = [MANIFEST, *manifest.files, *PAPERS]
+        papers = [name for name in PAPERS if (release.folder / name).is_file()]
+        names = [MANIFEST, *manifest.files, *papers]
         files = {name: release.folder / name for name in names}
+        # Papers of the release before would be taken for this one's.
+        stale = self._repository.names_at(head) & (set(PAPERS) - set(papers))
         message = f"{release.tag}: {release.revision}"
-        return self._repository.commit(files, message, parent=head)
+        return self._repository.commit(files, message, removed=sorted(stale), parent=head)
 
     def _forked(self, release: Release, *, found: str) -> ForkError:
         noted = release.after[1] if release.after else None

@@ -11,15 +11,15 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from seshu_swarm import log, packages
 from seshu_swarm.children import Child, Children
-from seshu_swarm.coordinator.releasing.card import tag_of
+from seshu_swarm.coordinator.releasing.card import tag_of as round_tag
 from seshu_swarm.coordinator.releasing.curves import read_reports
 from seshu_swarm.coordinator.releasing.papers import has_papers, write_curves, write_papers
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import DeadlineError, ForkError, SeshuError
 from seshu_swarm.running import Stop
@@ -35,9 +35,9 @@ MIN_BYTES_PER_SECOND = 50_000
 
 @dataclass(frozen=True)
 class Pushed:
-    """A round that is on the Hub."""
+    """A release that is on the Hub."""
 
-    round: int
+    tag: str
     revision: str
     commit: str
 
@@ -119,28 +119,31 @@ class Releases:
 
         Raises ForkError where another coordinator pushes there, DeadlineError, SeshuError.
         """
-        reports = await asyncio.to_thread(read_reports, self._folder.reports)
-        for last_of, report in enumerate(reports, start=1):
-            if report["state"] != "published":
+        for one in Lineage(self._ledger.database).all():
+            tag, done = tag_of(one), pushed(self._ledger, repository)
+            manifest = self._folder.package(one.revision) / packages.MANIFEST
+            if tag is None or tag in {d.tag for d in done} or not manifest.is_file():
                 continue
-            done = pushed(self._ledger, repository)
-            manifest = self._folder.package(report["revision"]) / packages.MANIFEST
-            if report["round"] in {one.round for one in done} or not manifest.is_file():
-                continue
-            async with self._writing:
-                # Again: the repository that the card names may be another than it was then.
-                write = partial(write_papers, reports=reports[:last_of], repository=repository)
-                await asyncio.to_thread(write, self._folder, self._ledger)
-            last = done[-1] if done else None
-            commit = await self._push(repository, report, last)
-            note(self._ledger, repository, Pushed(report["round"], report["revision"], commit))
-            text = f"round {report['round']} is on the Hub: {repository}@{commit}"
-            log.event("on-the-hub", text, round=report["round"], commit=commit)
+            if one.kind is Kind.ROUND:
+                await self._write_again(one.round, repository)
+            commit = await self._push(repository, one.revision, tag, done[-1] if done else None)
+            note(self._ledger, repository, Pushed(tag, one.revision, commit))
+            log.event("on-the-hub", f"{tag} is {repository}@{commit}", tag=tag, commit=commit)
 
-    async def _push(self, repository: str, report: Mapping[str, Any], last: Pushed | None) -> str:
-        folder = self._folder.package(report["revision"])
+    async def _write_again(self, number: int, repository: str) -> None:
+        """The repository that the card names may be another than it was when the round ended."""
+
+        def write() -> None:
+            until = [r for r in read_reports(self._folder.reports) if r["round"] <= number]
+            write_papers(self._folder, self._ledger, until, repository=repository)
+
+        async with self._writing:
+            await asyncio.to_thread(write)
+
+    async def _push(self, repository: str, revision: str, tag: str, last: Pushed | None) -> str:
+        folder = self._folder.package(revision)
         arguments = ["push", str(folder), "--repository", repository]
-        arguments += ["--tag", tag_of(report["round"])]
+        arguments += ["--tag", tag]
         if last:
             arguments += ["--after-revision", last.revision, "--after-commit", last.commit]
         size = packages.read_manifest(folder).size_bytes
@@ -167,6 +170,18 @@ async def _commit_of(child: Child, seconds: float) -> str:
             ) from error
         raise
     return str(event["commit"])
+
+
+def tag_of(one: Revision) -> str | None:
+    """The name of a revision's release on the Hub; None for the base, which no round made.
+
+    What pretraining or a revocation made is pushed too: the head there is the head here.
+    """
+    if one.kind is Kind.BASE:
+        return None
+    if one.kind is Kind.ROUND:
+        return round_tag(one.round)
+    return f"{one.kind}-{one.revision[:12]}"
 
 
 def pushed(ledger: Ledger, repository: str) -> list[Pushed]:
