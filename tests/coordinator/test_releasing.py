@@ -25,8 +25,8 @@ from seshu_swarm.coordinator.releasing import mirror
 from seshu_swarm.coordinator.releasing.card import cell
 from seshu_swarm.coordinator.releasing.data import SAMANANTAR, notes_of
 from seshu_swarm.coordinator.releasing.names import CARD, DATA, PAPERS, TABLE, VERDICTS
-from seshu_swarm.coordinator.releasing.release import Releases, pushed
-from seshu_swarm.coordinator.state.lineage import Kind, Lineage
+from seshu_swarm.coordinator.releasing.release import Releases, pushed, tag_of
+from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.errors import ForkError, SeshuError
 from seshu_swarm.running import Stop
 from tests.coordinator.released_run import LANGUAGES, OWNER, Released
@@ -253,6 +253,23 @@ def test_the_coordinator_holds_what_it_merged_in_the_last_rounds(released: Relea
         (run_.adapter(digest) / packages.MANIFEST).write_bytes(b"{}")
     # Four rounds: their parents, what came of them, and what was merged; nothing rejected.
     assert mirror.held_by(run_, ledger) == {catalogue, *revisions[1:], *adapters[2:]}
+
+
+def test_every_revision_but_the_base_has_a_name_on_the_hub() -> None:
+    digest = "ab" * 32
+    named = [
+        tag_of(Revision(digest, parent, kind, round=3, made_at=0.0))
+        for parent, kind in (
+            (None, Kind.BASE),
+            (None, Kind.PRETRAINING),
+            (digest, Kind.PRETRAINING),
+            (digest, Kind.ROUND),
+            (digest, Kind.REVOCATION),
+        )
+    ]
+    assert named == [
+        *(None, None, "pretraining-abababababab", "round-3", "revocation-abababababab")
+    ]
 
 
 @pytest.mark.swarm

@@ -177,7 +177,7 @@ def tag_of(one: Revision) -> str | None:
 
     What pretraining or a revocation made is pushed too: the head there is the head here.
     """
-    if one.kind is Kind.BASE:
+    if one.parent is None:
         return None
     if one.kind is Kind.ROUND:
         return round_tag(one.round)
