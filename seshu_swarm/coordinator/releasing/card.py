@@ -172,7 +172,9 @@ def cell(text: str) -> str:
     """A stranger's text for a table: one line, no markup, at most 200 characters."""
     plain = " ".join(str(text).split())[:200]
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain)
+    plain = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain)
+    # Addresses become links without any markup.
+    return plain.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 
 def _lines(lines: Iterator[str]) -> str:

@@ -6,7 +6,7 @@ Facts only, as JSON; what they mean for whoever uses the weights is said in `not
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,15 @@ SAMANANTAR = (
 Facts = dict[str, Any]
 
 
-def data_of(folder: RunFolder, ledger: Ledger, report: Mapping[str, Any]) -> Facts:
-    """The data manifest of a published round. Raises PackageError."""
-    adapters = _adapters(ledger, report)
-    catalogue = _catalogue(folder, ledger)
-    licences = [catalogue.get("licence", ""), *(adapter["licence"] for adapter in adapters)]
+def data_of(folder: RunFolder, ledger: Ledger, reports: Sequence[Mapping[str, Any]]) -> Facts:
+    """The data manifest of the last of these published rounds. Raises PackageError.
+
+    Its notes are about all of them: what an earlier merge brought in is in the weights still.
+    """
+    report = reports[-1]
+    adapters, catalogue = _adapters(ledger, report), _catalogue(folder, ledger)
+    merged = [adapter for one in reports for adapter in _adapters(ledger, one)]
+    licences = [catalogue.get("licence", ""), *(adapter["licence"] for adapter in merged)]
     return {
         "round": report["round"],
         "revision": report["revision"],

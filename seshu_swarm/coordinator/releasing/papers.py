@@ -37,7 +37,7 @@ def write_papers(
     """The papers of the last of `reports`, which was published. Raises SeshuError."""
     report, run_id = reports[-1], str(ledger.fact("run_id"))
     folder = run.package(report["revision"])
-    data = data_of(run, ledger, report)
+    data = data_of(run, ledger, published(reports))
     write_whole(
         folder / VERDICTS, _json({"round": report["round"], "adapters": report["adapters"]})
     )
