@@ -37,6 +37,8 @@ class BenchConfig(OutputConfig):
         450.0,
         "How long eight sessions are watched for false failovers on links like home, in seconds.",
     )
+    d_model: int = setting(768, "Width of the model, in bench scoring.")
+    num_blocks: int = setting(24, "Number of blocks of the model, in bench scoring.")
     seed: int = setting(0, "Seed of weights, prompts, moments of failure and stalls of links.")
 
     def __post_init__(self) -> None:
@@ -47,6 +49,10 @@ class BenchConfig(OutputConfig):
             raise UsageError(
                 f"--tokens {self.tokens} --kills {self.kills}",
                 rule="at least two tokens and one kill",
+            )
+        if min(self.d_model, self.num_blocks) < 1:
+            raise UsageError(
+                f"--d-model {self.d_model} --num-blocks {self.num_blocks}", rule="1 or more"
             )
         if min(self.drains, self.rolls) < 0:
             raise UsageError(f"--drains {self.drains} --rolls {self.rolls}", rule="0 or more")
