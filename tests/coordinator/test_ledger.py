@@ -166,7 +166,7 @@ def test_one_coordinator_per_run(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "another coordinator works on" in said and "stop the other one first" in said
+    assert "another coordinator command works on" in said and "stop the other one first" in said
     held.close()
     folder.hold().close()
 

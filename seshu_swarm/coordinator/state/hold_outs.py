@@ -87,9 +87,11 @@ class HoldOuts:
         )
 
     def retire(self, name: str) -> HeldOutSet | None:
-        """Never read it again; the next set in reserve takes its place, if there is one."""
+        """Never read it again; where it was in use, the next set in reserve takes its place."""
         found = next(one for one in self.all() if one.name == name)
-        reserve = [s for s in self.all() if s.role is found.role and s.state is SetState.RESERVE]
+        is_next = found.state is SetState.IN_USE
+        others = [s for s in self.all() if s.role is found.role and s.name != name]
+        reserve = [s for s in others if is_next and s.state is SetState.RESERVE]
         with self._database.open() as connection:
             connection.execute(
                 "UPDATE hold_outs SET state = ?, retired_at = ? WHERE name = ?",

@@ -89,8 +89,8 @@ class RunFolder:
         except OSError:
             file.close()
             raise UsageError(
-                f"another coordinator works on {self.path}",
-                rule="one coordinator per run: two would sign two different rounds",
-                way_out="stop the other one first",
+                f"another coordinator command works on {self.path}",
+                rule="one at a time: run, pretrain, revoke and reveal change the run",
+                way_out="stop the other one first, with Ctrl-C or systemctl stop seshu-coordinator",
             ) from None
         return file
