@@ -47,7 +47,7 @@ TRAINED = (
     Kind.HONEST,
     Kind.SHORT,
 )
-ROWS, RANKS, STEPS = (300, 150, 600), (8, 16, 4), (80, 120, 60)
+ROWS, RANKS, STEPS = (300, 150, 600), (8, 16, 4), (200, 300, 150)
 LEARNING_RATES, REPLAY_SHARES = (0.005, 0.003), (0.4, 0.2, 0.4, 0.0)
 
 
@@ -116,7 +116,7 @@ def trained(number: int, place: int, languages: tuple[str, ...], *, seed: int) -
         rows_language=language,
         num_rows=200 if is_long else ROWS[turn % len(ROWS)],
         rank=RANKS[turn % len(RANKS)],
-        max_steps=250 if is_long else 8 if is_short else STEPS[turn // 2 % len(STEPS)],
+        max_steps=400 if is_long else 8 if is_short else STEPS[turn // 2 % len(STEPS)],
         learning_rate=0.005 if is_long else LEARNING_RATES[turn % len(LEARNING_RATES)],
         replay_share=0.0 if is_long else REPLAY_SHARES[turn % len(REPLAY_SHARES)],
         seed=seed * 1000 + turn,
