@@ -103,7 +103,8 @@ class RunConfig(NetworkConfig):
         "Most mixtures scored in choosing adapters in one round; unset: four for each adapter, and eight.",
     )
     methods: tuple[str, ...] = setting(
-        ("ties", "centred_clip"), "Merge methods tried beside the weighted sum."
+        ("centred_clip",),
+        "Merge methods tried beside the weighted sum; ties and dare hold a matrix of every member.",
     )
     gate_readings: int = setting(
         GATE_READINGS, "Most readings of a gate set; the next one in reserve takes its place then."
