@@ -24,6 +24,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/limits.md",
     "docs/policies.md",
     "docs/wire.md",
     "tests/vectors/README.md",
@@ -38,6 +39,7 @@ WITH_COMMANDS = (
     "peer/README.md",
     "coordinator/README.md",
     "deploy/README.md",
+    "docs/limits.md",
     "docs/policies.md",
 )
 # Module → the command that flags alone mean.

@@ -42,7 +42,19 @@ def test_how_much_noise_hides_a_copy(world: World, share: float, is_seen: bool) 
     assert (found > 0.95) is is_seen
 
 
+def test_copies_that_noise_hides_take_more_than_one_share(siege: Siege, world: World) -> None:
+    """Not caught: each is honest work made a little worse, and looks like a donor of its own."""
+    for number in range(4):
+        hidden = blurred(world.honest["hi"], 0.5, number + 1)
+        siege.hand_in(f"hidden {number}", hidden, owner=f"identity {number}")
+    ended = siege.hold()
+    merged = [name for name in ended.members if name.startswith("hidden")]
+    assert 1 <= len(merged) < 4
+    # What it costs is a share of the others' work; the model is still better than its base.
+    assert {name: ended.names[name] for name in HONEST} == HONEST and ended.verdict.accepted
+
+
 def test_honest_donors_are_far_from_each_other(world: World) -> None:
     sketches = [sketch_of(adapter) for adapter in world.honest.values()]
     found = [cosine(a, b) for i, a in enumerate(sketches) for b in sketches[:i]]
-    assert max(found) < 0.8
+    assert max(found) < 0.5
