@@ -39,7 +39,6 @@ WITH_COMMANDS = (
     "peer/README.md",
     "coordinator/README.md",
     "deploy/README.md",
-    "docs/limits.md",
     "docs/policies.md",
 )
 # Module → the command that flags alone mean.
