@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from seshu_swarm import checkpoints, identity, joining, log, packages, running
+from seshu_swarm.adapters.merge.registry import method_of
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.releasing.mirror import held_by
 from seshu_swarm.coordinator.releasing.release import Releases
@@ -38,6 +40,7 @@ SCORED_WINDOWS, SCORED_TOKENS = 4, 512
 
 
 def run(settings: RunConfig) -> int:
+    check_methods(settings.methods)
     folder = RunFolder.of(settings.state_dir)
     folder.must_exist()
     ledger = Ledger(folder.ledger)
@@ -52,6 +55,17 @@ def run(settings: RunConfig) -> int:
     set_threads(settings.max_threads, shape, batch_size=SCORED_WINDOWS, length=SCORED_TOKENS)
     with folder.hold():
         return running.run(lambda stop: coordinate(settings, folder, ledger, stop))
+
+
+def check_methods(names: Sequence[str]) -> None:
+    """Raises UsageError for a method that cannot be tried on a mixture that was found."""
+    for name in names:
+        if method_of(name).needs_score:
+            raise UsageError(
+                f"--methods {name}",
+                rule="it chooses members itself, with a score of its own",
+                way_out="methods that merge given members: ties, centred_clip, dare_ties, …",
+            )
 
 
 async def coordinate(settings: RunConfig, folder: RunFolder, ledger: Ledger, stop: Stop) -> int:
