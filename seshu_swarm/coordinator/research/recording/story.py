@@ -70,12 +70,13 @@ class Story:
         ended = self._num_ended = sum(found.state in ENDED for found in ledger.rounds())
         if ended == total:
             return
-        self._say("starting the coordinator")
-        coordinator = await self._coordinate(total - ended)
-        link = (await coordinator.wait_for("ready", seconds=START_SECONDS))["link"]
         for number in range(ended + 1, total + 1):
-            await self._hold(ledger, number, link, coordinator)
+            self._say(f"round {number}: starting the coordinator")
+            coordinator = await self._coordinate()
+            await self._hold(ledger, number, coordinator)
             self._num_ended = number
+            coordinator.terminate()
+            await coordinator.process.wait()
 
     def hear(self, name: str, event: Event) -> None:
         """Show how far the coordinator's own work is; donors are told of when they are done."""
@@ -106,8 +107,9 @@ class Story:
         child = await self._children.start(f"{COORDINATOR_NAME}-pretrain", COORDINATOR, arguments)
         await child.wait_for_end(seconds=settings.pretrain_seconds + SLACK_SECONDS)
 
-    async def _coordinate(self, rounds: int) -> Child:
-        arguments = ["run", *self._run_folder, *HERE, "--rounds", str(rounds)]
+    async def _coordinate(self) -> Child:
+        """For one round: the next one would take up what this one's donors have announced."""
+        arguments = ["run", *self._run_folder, *HERE, "--rounds", "1"]
         arguments += ["--close-after", str(round_size(self._settings.adapters))]
         arguments += ["--round-seconds", str(ROUND_SECONDS)]
         return await self._children.start(COORDINATOR_NAME, COORDINATOR, arguments)
@@ -116,8 +118,9 @@ class Story:
     def _run_folder(self) -> tuple[str, str]:
         return "--state-dir", str(self._folder.path)
 
-    async def _hold(self, ledger: Ledger, number: int, link: str, coordinator: Child) -> None:
+    async def _hold(self, ledger: Ledger, number: int, coordinator: Child) -> None:
         """All members of a round, then its end."""
+        link = (await coordinator.wait_for("ready", seconds=START_SECONDS))["link"]
         while len(ledger.rounds()) < number:
             await asyncio.sleep(TICK_SECONDS)
         current = ledger.round(number)
