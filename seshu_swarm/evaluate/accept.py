@@ -2,8 +2,9 @@
 
 Macro mean Δ of held-out rows with Δ + z(α_k)·SE < −ε, and on running text for every language
 Δ_ℓ + 1.645·SE_ℓ < +δ. A language with too few documents, or too noisy to show a gain of
-`max_detectable`, is unscored: it counts for no gain, and is named. Pure: comparisons in, verdict
-with its reasons out.
+`max_detectable`, is unscored: it counts for no gain, and is named. Answers of a language, scored or
+not, that are surely worse by more than δ count as harm: noise that a candidate brings itself must
+not hide what it breaks. Pure: comparisons in, verdict with its reasons out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from seshu_swarm.evaluate.paired import (
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptRule:
-    """Gains, margins and `max_detectable` in bits per byte."""
+    """Gains, margins and `max_detectable` in bits per byte.
+
+    `scored` are the languages that had power before a candidate was seen; unset, the candidate's own
+    errors say which have.
+    """
 
     alpha: float = 0.05
     min_gain: float = 0.001
@@ -30,6 +35,7 @@ class AcceptRule:
     no_harm_alpha: float = 0.05
     min_documents: int = 20
     max_detectable: float = 0.05
+    scored: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,14 +66,17 @@ def gate(
     """
     rule = rule or AcceptRule()
     alpha = alpha_of_test(test_index, rule.alpha)
-    scored = [name for name in sorted(gains) if is_scored(gains[name], alpha, rule)]
+    scored = [name for name in sorted(gains) if is_scored(name, gains[name], alpha, rule)]
     delta, error = _macro([gains[name] for name in scored])
     z = z_of(alpha)
     bound = delta + z * error
-    harmed = tuple(name for name in sorted(harms) if harms_language(harms[name], rule))
+    worse = [name for name in sorted(gains) if worsens_answers(gains[name], rule)]
+    broken = [name for name in sorted(harms) if harms_language(harms[name], rule)]
+    harmed = tuple(sorted({*worse, *broken}))
     helps = bool(scored) and bound < -rule.min_gain
     reasons = [_gain_reason(delta, bound, helps, rule) if scored else "no language has enough text"]
-    reasons += [_harm_reason(name, harms[name], rule) for name in harmed]
+    reasons += [_harm_reason(name, harms[name], rule) for name in broken]
+    reasons += [_worse_reason(name, gains[name], rule) for name in worse]
     unscored = tuple(name for name in sorted(gains) if name not in scored)
     reasons += [f"{name} is unscored: {_size(gains[name])}" for name in unscored]
     return Verdict(
@@ -83,8 +92,10 @@ def gate(
     )
 
 
-def is_scored(comparison: Comparison, alpha: float, rule: AcceptRule) -> bool:
+def is_scored(language: str, comparison: Comparison, alpha: float, rule: AcceptRule) -> bool:
     """Whether the language has the power to show a gain."""
+    if rule.scored is not None:
+        return language in rule.scored
     detectable = smallest_detectable_gain(comparison.standard_error, alpha=alpha)
     return comparison.num_documents >= rule.min_documents and detectable <= rule.max_detectable
 
@@ -99,6 +110,14 @@ def harms_language(comparison: Comparison, rule: AcceptRule) -> bool:
         return not comparison.delta_bits_per_byte < rule.no_harm_margin
     upper = comparison.delta_bits_per_byte + z_of(rule.no_harm_alpha) * comparison.standard_error
     return not upper < rule.no_harm_margin
+
+
+def worsens_answers(comparison: Comparison, rule: AcceptRule) -> bool:
+    """Whether answers are surely worse by more than the margin; numbers that are none say so too."""
+    lower = comparison.delta_bits_per_byte - z_of(rule.no_harm_alpha) * comparison.standard_error
+    if comparison.num_documents < rule.min_documents:
+        return math.isnan(lower)
+    return not lower <= rule.no_harm_margin
 
 
 def _macro(comparisons: list[Comparison]) -> tuple[float, float]:
@@ -121,6 +140,13 @@ def _harm_reason(name: str, comparison: Comparison, rule: AcceptRule) -> str:
     return (
         f"{name} may be harmed: {comparison.delta_bits_per_byte:+.3f} bits per byte with error "
         f"{comparison.standard_error:.3f} ({_size(comparison)}), margin {rule.no_harm_margin:+.3f}"
+    )
+
+
+def _worse_reason(name: str, comparison: Comparison, rule: AcceptRule) -> str:
+    return (
+        f"answers in {name} are worse: {comparison.delta_bits_per_byte:+.3f} bits per byte with "
+        f"error {comparison.standard_error:.3f}, margin {rule.no_harm_margin:+.3f}"
     )
 
 

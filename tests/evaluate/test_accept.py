@@ -63,6 +63,30 @@ def test_nan_is_never_accepted() -> None:
     assert not gate({"hi": result(-0.1, 0.003)}, {"ta": nan}, test_index=1).accepted
 
 
+def test_a_wrecked_language_does_not_hide_behind_its_own_noise() -> None:
+    # Too noisy to be scored, and half a bit per byte worse on answers.
+    gains = {"hi": result(-0.05, 0.003), "ta": result(0.5, 0.05)}
+    verdict = gate(gains, FLAT, test_index=1)
+    assert not verdict.accepted and verdict.harmed == ("ta",) and verdict.unscored == ("ta",)
+    assert any("answers in ta are worse: +0.500" in reason for reason in verdict.reasons)
+    nan = result(math.nan, math.nan)
+    assert not gate(gains | {"ta": nan}, FLAT, test_index=1).accepted
+    assert not gate(gains | {"ta": result(math.nan, math.nan, 3)}, FLAT, test_index=1).accepted
+    # Worse within the margin, or not surely worse, is for the mean to weigh.
+    for kind in (result(0.012, 0.002), result(0.1, 0.08)):
+        assert gate(gains | {"ta": kind}, FLAT, test_index=1).harmed == ()
+
+
+def test_power_is_what_was_known_before() -> None:
+    gains = {"hi": result(-0.05, 0.003), "ta": result(-0.05, 0.1)}
+    both = gate(gains, FLAT, test_index=1, rule=AcceptRule(scored=("hi", "ta")))
+    assert both.unscored == () and not both.accepted
+    one = gate(gains, FLAT, test_index=1, rule=AcceptRule(scored=("hi",)))
+    assert one.unscored == ("ta",) and one.accepted
+    none = gate(gains, FLAT, test_index=1, rule=AcceptRule(scored=()))
+    assert not none.accepted
+
+
 def test_languages_without_power_are_named_and_count_for_nothing() -> None:
     gains = {"hi": result(-0.02, 0.003), "ta": result(-0.9, 0.003, 19), "bn": result(-0.9, 0.03)}
     verdict = gate(gains, FLAT, test_index=1)

@@ -10,6 +10,7 @@ import json
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,7 +57,7 @@ def carry_out(job: Job, candidates: dict[str, Adapter]) -> results.Json:
                 candidates,
                 results.mixture_of_json(job.mixture or {}),
                 test_index=job.test_index,
-                rule=AcceptRule(**job.rule),
+                rule=AcceptRule(**_rule(job)),
             )
             return results.gate_json(word)
         case Phase.CONCLUDE:
@@ -64,15 +65,18 @@ def carry_out(job: Job, candidates: dict[str, Adapter]) -> results.Json:
 
 
 def _choose(job: Job, base: Path, held_out: HeldOut, candidates: dict[str, Adapter]) -> Selection:
-    fields = dict(job.rule)
-    fields["methods"] = tuple(fields["methods"])
     with Bar("scoring blind") as bar:
         return choose(
             base,
             held_out,
             candidates,
             languages=job.languages,
-            rule=SelectionRule(**fields),
+            rule=SelectionRule(**_rule(job)),
             seed=job.seed,
             report=lambda fraction, text: bar.update(fraction, doing=text),
         )
+
+
+def _rule(job: Job) -> dict[str, Any]:
+    """The fields of a rule as they were: JSON has made lists of tuples."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in job.rule.items()}

@@ -6,6 +6,7 @@ Kept in the ledger and read by simulations, so names of fields are stable.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,14 +73,15 @@ def _trial_of_json(table: Mapping[str, Any]) -> Trial:
 
 
 def gate_json(word: GateWord) -> Json:
+    """A candidate that breaks the model scores numbers that are none: they travel as None."""
     return {
-        "verdict": dataclasses.asdict(word.verdict),
+        "verdict": _finite(dataclasses.asdict(word.verdict)),
         "comparisons": _comparisons_json(word.comparisons),
     }
 
 
 def gate_of_json(table: Mapping[str, Any]) -> GateWord:
-    verdict = dict(table["verdict"])
+    verdict = _numbers(table["verdict"])
     for name in ("unscored", "harmed", "reasons"):
         verdict[name] = tuple(verdict[name])
     return GateWord(Verdict(**verdict), _comparisons_of_json(table["comparisons"]))
@@ -88,23 +90,37 @@ def gate_of_json(table: Mapping[str, Any]) -> GateWord:
 def final_json(word: FinalWord) -> Json:
     return {
         "comparisons": _comparisons_json(word.comparisons),
-        "before": word.before,
-        "after": word.after,
+        "before": _finite(word.before),
+        "after": _finite(word.after),
     }
 
 
 def final_of_json(table: Mapping[str, Any]) -> FinalWord:
     comparisons = _comparisons_of_json(table["comparisons"])
-    return FinalWord(comparisons, dict(table["before"]), dict(table["after"]))
+    return FinalWord(comparisons, _numbers(table["before"]), _numbers(table["after"]))
 
 
 def _comparisons_json(comparisons: Comparisons) -> Json:
-    return dataclasses.asdict(comparisons)
+    return {
+        part: {language: _finite(one) for language, one in found.items()}
+        for part, found in dataclasses.asdict(comparisons).items()
+    }
+
+
+def _finite(table: Mapping[str, Any]) -> Json:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in table.items()
+    }
+
+
+def _numbers(table: Mapping[str, Any]) -> Json:
+    return {name: math.nan if value is None else value for name, value in table.items()}
 
 
 def _comparisons_of_json(table: Mapping[str, Any]) -> Comparisons:
     gains, harms = (
-        {language: Comparison(**found) for language, found in table[part].items()}
+        {language: Comparison(**_numbers(found)) for language, found in table[part].items()}
         for part in ("gains", "harms")
     )
     return Comparisons(gains=gains, harms=harms)

@@ -37,13 +37,15 @@ Score = Callable[[Mixture], TuningScore]
 class SelectionRule:
     """`budget` counts calls of `score`, controls included; margins in bits per byte.
 
-    `methods` are tried beside the weighted sum, on the mixture that won.
+    `methods` are tried beside the weighted sum, on the mixture that won. `scored` are the languages
+    that count for gain; unset, all that have a score.
     """
 
     budget: int = 32
     min_gain: float = 0.001
     no_harm: float = 0.01
     methods: tuple[str, ...] = ()
+    scored: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ class Search:
             return Trial(mixture, -math.inf, math.inf)
         over = {name: harm - self.rule.no_harm for name, harm in score.harm.items()}
         harmed = tuple(sorted(name for name, excess in over.items() if excess > 0))
-        gain = sum(score.gain.values()) / max(1, len(score.gain))
+        scored = self.rule.scored
+        gains = [g for name, g in score.gain.items() if scored is None or name in scored]
+        gain = sum(gains) / max(1, len(gains))
         return Trial(mixture, gain, sum(over[name] for name in harmed), harmed)
 
     def _best(self, trials: Iterable[Trial]) -> Trial:

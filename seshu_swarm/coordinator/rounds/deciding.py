@@ -209,7 +209,8 @@ class Decider:
         revision = str((await self._decided(RoundState.VERIFYING, merge, ": merged"))["revision"])
         word = results.final_of_json(await self._decided(RoundState.VERIFYING, conclude))
         mean = sum(word.after[name] - word.before[name] for name in word.before)
-        if mean >= 0:
+        # Written so that a number that is none does not pass.
+        if not mean < 0:
             publish.discard(self._folder, revision)
             raise RoundError(f"the final split disagrees with the gate: {mean:+.4f} bits per byte")
         return revision, word
