@@ -10,11 +10,16 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
+from seshu_swarm.data.text import nfc
 from seshu_swarm.errors import DataError, from_os_error
 
-PIECE_BYTES = 1_000
+# A row without a question, its end token included, fits into the 512 tokens at which rows are cut.
+PIECE_BYTES = 500
 CSV_FIELD_BYTES = 1 << 20
+# Key of what a line of CSV holds beyond its columns; the reader of rows refuses such a line.
+TOO_MANY = "(more fields than columns)"
 
 Lines = Iterator[tuple[int, bytes | Mapping[str, Any]]]
 
@@ -52,7 +57,7 @@ def _text_lines(path: Path) -> Iterator[str]:
 
 def _csv_lines(path: Path) -> Lines:
     csv.field_size_limit(CSV_FIELD_BYTES)
-    reader = csv.DictReader(_text_lines(path), restkey="(too many)")
+    reader = csv.DictReader(_text_lines(path), restkey=TOO_MANY)
     try:
         for table in reader:
             yield reader.line_num, table
@@ -75,19 +80,44 @@ def _parquet_lines(path: Path) -> Lines:
 
 
 def _pieces(path: Path) -> Lines:
-    """Neighbouring lines up to about a kilobyte; an empty line ends a piece."""
-    piece: list[str] = []
-    size_bytes = number = 0
-    for number, end in enumerate(_text_lines(path), start=1):
-        line = end.rstrip("\r\n")
-        if piece and (not line.strip() or size_bytes + len(line.encode()) > PIECE_BYTES):
-            yield number - len(piece), {"output": "\n".join(piece)}
-            piece, size_bytes = [], 0
-        if line.strip():
-            piece.append(line)
-            size_bytes += len(line.encode())
+    """Neighbouring lines in at most PIECE_BYTES; an empty line ends a piece, a longer one is cut."""
+    first, piece, size_bytes = 0, list[str](), 0
+    for number, line in enumerate(_text_lines(path), start=1):
+        # NFC first: it makes some letters longer.
+        for part in _parts(nfc(line).rstrip("\r\n")):
+            part_bytes = len(part.encode()) + 1
+            if piece and (not part or size_bytes + part_bytes > PIECE_BYTES + 1):
+                yield first, {"output": "\n".join(piece)}
+                piece, size_bytes = [], 0
+            if part:
+                first = first if piece else number
+                piece.append(part)
+                size_bytes += part_bytes
     if piece:
-        yield number + 1 - len(piece), {"output": "\n".join(piece)}
+        yield first, {"output": "\n".join(piece)}
+
+
+def _parts(line: str) -> Iterator[str]:
+    """The line in parts of at most PIECE_BYTES, cut at a space where there is one; "" if blank."""
+    if not line.strip():
+        yield ""
+        return
+    start = 0
+    while start < len(line):
+        head = line[start : start + PIECE_BYTES].encode()[:PIECE_BYTES].decode(errors="ignore")
+        if start + len(head) < len(line):
+            head = head[: _last_boundary(head)]
+        start += len(head)
+        if head.strip():
+            yield head.rstrip()
+
+
+def _last_boundary(head: str) -> int:
+    """Where `head` is best cut: after its last space, else before a letter with all its marks."""
+    if space := head.rfind(" ") + 1:
+        return space
+    letters = (i for i in range(len(head) - 1, 0, -1) if not category(head[i]).startswith("M"))
+    return next(letters, len(head))
 
 
 READERS: dict[str, Callable[[Path], Lines]] = {

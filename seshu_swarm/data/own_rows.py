@@ -17,7 +17,7 @@ from typing import Any
 from seshu_swarm.data.folder import read_folder, translation_rows
 from seshu_swarm.data.hub_rows import Part, stream_dataset, subset_of
 from seshu_swarm.data.jsonl import BadRows, collect, text_at
-from seshu_swarm.data.own_files import READERS, Lines, lines_of
+from seshu_swarm.data.own_files import READERS, TOO_MANY, Lines, lines_of
 from seshu_swarm.data.scripts import language_of_answer
 from seshu_swarm.data.text import Row, check_language, nfc
 from seshu_swarm.errors import DataError, UsageError
@@ -27,7 +27,9 @@ PAIR_KEYS = ("src", "tgt")
 RUN_FOLDERS = ("pretrain", "sft", "parallel")
 HUB_MAX_ROWS = 20_000
 PAIR_FILE = re.compile(r"en-([a-z]{2,3})")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Owners have no dots: ./rows and ../rows are folders.
+HUB_ID = re.compile(r"[\w-]+/\w[\w.-]*")
+FILES = (*READERS, ".json", ".tsv", ".xlsx", ".xml", ".md", ".html", ".gz", ".zip")
 
 Pair = tuple[str, str]
 Make = Callable[[Mapping[str, Any]], Row | Pair]
@@ -53,7 +55,7 @@ def read_rows(
     if not columns and any((path / name).is_dir() for name in RUN_FOLDERS):
         return list(read_folder(path, [language], bad_rows=bad_rows).rows[language])[:max_rows]
     items: list[Row | Pair] = []
-    if not path.exists() and max_rows is None:
+    if is_hub_name(source) and max_rows is None:
         max_rows = HUB_MAX_ROWS
     for name, lines in _sources(str(source), language, part or Part()):
         left = None if max_rows is None else max(0, max_rows - len(items))
@@ -65,6 +67,30 @@ def read_rows(
     return rows
 
 
+def check_source(
+    source: str | Path, *, language: str, columns: Mapping[str, str], bad_rows: BadRows
+) -> None:
+    """Refuse what needs no reading of the whole: a missing path, a column map that fits no row.
+
+    Of the first file on this machine its first row is made, unless bad rows are skipped; the Hub is
+    not asked. Raises as `read_rows` does.
+    """
+    make, path = _maker(check_language(language), columns), Path(source)
+    is_run_folder = not columns and any((path / name).is_dir() for name in RUN_FOLDERS)
+    if is_hub_name(source) or is_run_folder:
+        return
+    for name, lines in islice(_sources(str(source), language, Part()), 1):
+        first = islice(lines, 0 if bad_rows == "skip" else 1)
+        collect(name, first, make, bad_rows=bad_rows)
+
+
+def is_hub_name(source: str | Path) -> bool:
+    """Whether it is OWNER/NAME and nothing on this machine: never what looks like a file."""
+    path = Path(source)
+    looks_so = HUB_ID.fullmatch(str(source)) and path.suffix.lower() not in FILES
+    return bool(looks_so) and not path.exists()
+
+
 def _sources(source: str, language: str, part: Part) -> Iterator[tuple[str, Lines]]:
     """Name and lines of each file, or of the data set."""
     path = Path(source)
@@ -73,7 +99,7 @@ def _sources(source: str, language: str, part: Part) -> Iterator[tuple[str, Line
         yield from ((str(f), lines_of(f)) for f in files if _is_wanted(f, language))
     elif path.is_file():
         yield source, lines_of(path)
-    elif HUB_ID.fullmatch(source):
+    elif is_hub_name(source):
         yield source, stream_dataset(source, subset_of(source, language, part))
     else:
         raise DataError(
@@ -93,7 +119,8 @@ def _maker(language: str, columns: Mapping[str, str]) -> Make:
     for key in columns:
         if key not in (*ROW_KEYS, *PAIR_KEYS):
             rule = f"it may name {', '.join((*ROW_KEYS, *PAIR_KEYS))}"
-            raise UsageError(f"column map names {key!r}", rule=rule)
+            way_out = "output=answer,instruction=question"
+            raise UsageError(f"column map names {key!r}", rule=rule, way_out=way_out)
     name = {key: columns.get(key, key) for key in (*ROW_KEYS, *PAIR_KEYS)}
 
     def optional(table: Mapping[str, Any], key: str) -> str:
@@ -103,6 +130,9 @@ def _maker(language: str, columns: Mapping[str, str]) -> Make:
         return text_at(table, name[key], may_be_empty=True)
 
     def make(table: Mapping[str, Any]) -> Row | Pair:
+        if TOO_MANY in table:
+            # A comma in an unquoted text: what is in the columns is not what was meant.
+            raise DataError("more fields than columns", rule="a field with a comma is quoted")
         if name["output"] not in table and all(name[key] in table for key in PAIR_KEYS):
             return nfc(text_at(table, name["src"])), nfc(text_at(table, name["tgt"]))
         if name["output"] not in table:
