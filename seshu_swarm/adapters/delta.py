@@ -62,10 +62,6 @@ def module_norms(adapter: Adapter) -> dict[str, float]:
 
 
 def adapter_norm(adapter: Adapter) -> float:
-    """Frobenius norm of the whole ΔW."""
-    return math.hypot(*module_norms(adapter).values())
-
-
-def delta_norm(delta: Delta) -> float:
-    """Frobenius norm over all matrices of a ΔW."""
-    return math.hypot(*(float(torch.linalg.vector_norm(delta[name])) for name in delta))
+    """Frobenius norm of the whole ΔW; like `squared_norm`, the same bits on every machine."""
+    squares = math.fsum(squared_norm(A, B) for A, B in adapter.pairs.values())
+    return adapter.scale * math.sqrt(squares)

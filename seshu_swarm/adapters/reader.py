@@ -8,12 +8,15 @@ from an extra key without a warning. Does not know the author, and does not judg
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 
 from seshu_swarm.adapters.header import TensorEntry, parse_header
 from seshu_swarm.adapters.lora_config import LoraSettings, parse_lora_config
@@ -167,7 +170,7 @@ def _check_values(pairs: dict[str, Pair], scale: float, rules: AdapterRules) -> 
             raise refuse(AdapterRefusal.NOT_FINITE, f"{module} holds NaN or infinity")
     if not any(bool(B.any()) for _, B in pairs.values()):
         raise refuse(AdapterRefusal.UNTRAINED, "every lora_B is zero")
-    norm = sum(squared_norm(A, B) for A, B in pairs.values()) ** 0.5 * scale
+    norm = math.sqrt(math.fsum(squared_norm(A, B) for A, B in pairs.values())) * scale
     if norm == 0.0:
         raise refuse(AdapterRefusal.ZERO_DELTA, "B·A is zero in every module")
     if not norm <= rules.max_delta_norm:
@@ -179,6 +182,16 @@ def _check_values(pairs: dict[str, Pair], scale: float, rules: AdapterRules) -> 
 
 
 def squared_norm(A: torch.Tensor, B: torch.Tensor) -> float:
-    """‖B·A‖² (Frobenius) in float64 from rank × rank products: tr((BᵀB)(AAᵀ))."""
-    A, B = A.double(), B.double()
-    return max(0.0, float(((B.T @ B) * (A @ A.T)).sum()))
+    """‖B·A‖² (Frobenius) in float64 from rank × rank products: tr((BᵀB)(AAᵀ)).
+
+    The same bits whatever the machine's threads: merges are clipped by it, and must come out with
+    the same digest elsewhere. A product by BLAS adds in an order that depends on them.
+    """
+    products = _gram(B) * _gram(A.T)
+    return max(0.0, math.fsum(products.ravel().tolist()))
+
+
+def _gram(columns: torch.Tensor) -> NDArray[np.float64]:
+    """Inner products of the columns of a (length, rank) matrix, summed row after row."""
+    values = np.ascontiguousarray(columns.double().numpy())
+    return np.stack([np.add.reduce(values * one[:, None], axis=0) for one in values.T])
