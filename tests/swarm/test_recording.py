@@ -17,7 +17,7 @@ from seshu_swarm.coordinator.state.ledger import Ledger
 pytestmark = pytest.mark.swarm
 
 COORDINATOR = (sys.executable, "-m", "seshu_swarm.coordinator")
-SMALL = ("--adapters", "4", "--languages", "hi,ta", "--hold-out-rows", "80", "--d-model", "32")
+SMALL = ("--adapters", "4", "--languages", "hi,ta", "--hold-out-rows", "120", "--d-model", "32")
 SECONDS = 280
 
 
@@ -37,6 +37,8 @@ def handed_in(out: Path) -> list[str]:
 
 def end(process: subprocess.Popen[str]) -> None:
     """As a machine that is switched off: the process and all that it started."""
+    if process.poll() is not None:
+        return  # and why it ended by itself is told by who noticed
     family = [psutil.Process(process.pid)]
     family += family[0].children(recursive=True)
     for one in family:
