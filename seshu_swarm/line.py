@@ -1,8 +1,8 @@
 """The line of a run's revisions as one reader saw it: every revision has one successor.
 
 Two signed successors of one parent mean that two coordinators work with one key. Nobody can tell
-which of them is right, so the reader stops following and names both. Kept in a file, so that it
-holds over restarts. Knows no network.
+which of them is right, so the reader stops following for good and names both. Kept in a file, so
+that it holds over restarts. Knows no network.
 """
 
 from __future__ import annotations
@@ -24,20 +24,26 @@ class Line:
     def __init__(self, run_id: str, folder: Path | None = None) -> None:
         self._run_id, self._folder = run_id, folder
         found = _read(folder).get(run_id) if folder else None
-        self._next: dict[str, str] = dict(found) if isinstance(found, dict) else {}
+        table = found if isinstance(found, dict) else {}
+        line = table.get("line")
+        self._next: dict[str, str] = dict(line) if isinstance(line, dict) else {}
+        self._fork = str(table.get("fork") or "")
 
     def follow(self, record: RunRecord) -> None:
-        """Note the record's place in the line. Raises ForkError."""
-        if record.parent is None:
-            return
-        known = self._next.setdefault(record.parent, record.revision)
-        if known != record.revision:
+        """Note the record's place in the line. Raises ForkError once it has forked, and ever after."""
+        if record.parent is not None and not self._fork:
+            self._go_on(record.parent, record.revision)
+        if self._fork:
             raise ForkError(
-                f"run {record.run_id!r} has two signed successors of {record.parent[:12]}: "
-                f"{known[:12]} and {record.revision[:12]}",
+                f"run {self._run_id!r} has {self._fork}",
                 rule="each revision has one: two coordinators work with one key",
                 way_out="ask the maintainer which one is right, and join with a new state folder",
             )
+
+    def _go_on(self, parent: str, revision: str) -> None:
+        known = self._next.setdefault(parent, revision)
+        if known != revision:
+            self._fork = f"two signed successors of {parent[:12]}: {known[:12]} and {revision[:12]}"
         if len(self._next) > MAX_REVISIONS:
             self._next.pop(next(iter(self._next)))
         self._keep()
@@ -45,9 +51,9 @@ class Line:
     def _keep(self) -> None:
         if self._folder is None:
             return
-        table = _read(self._folder)
-        if table.get(self._run_id) != self._next:
-            text = json.dumps(table | {self._run_id: self._next})
+        table, mine = _read(self._folder), {"line": self._next, "fork": self._fork}
+        if table.get(self._run_id) != mine:
+            text = json.dumps(table | {self._run_id: mine})
             write_whole(self._folder / LINE_FILE, text.encode())
 
 

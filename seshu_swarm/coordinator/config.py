@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ LANGUAGES = ("hi", "ta", "bn")
 GATE_READINGS = 10  # after that the spent alpha asks for gains that few adapters bring
 MAX_DETECTABLE = 0.05
 MIN_KEPT_ROUNDS = 5
+MIN_SCORE_CALLS = 4
+MAX_RANK = 64  # as the strict reader and the run record have it
+MAX_LICENCE_CHARACTERS = 300
+LANGUAGE = re.compile("[a-z]{2,3}")
 HUB_REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
@@ -53,6 +58,15 @@ class OpenConfig(RunFolderConfig):
             raise UsageError(f"--bad-rows {self.bad_rows!r} is unknown", way_out="refuse or skip")
         if not self.languages:
             raise UsageError("no languages given", way_out="--languages hi,ta,bn")
+        for language in self.languages:
+            if not LANGUAGE.fullmatch(language):
+                raise UsageError(f"--languages {language!r}", rule="an ISO code such as hi or mai")
+        if len(self.licence) > MAX_LICENCE_CHARACTERS:
+            raise UsageError(
+                f"--licence of {len(self.licence)} characters",
+                rule=f"at most {MAX_LICENCE_CHARACTERS}",
+            )
+        _must_be_positive(self, "rows_per_shard", "hold_out_rows", "hold_out_documents")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +107,13 @@ class RunConfig(NetworkConfig):
     rounds: int | None = setting(None, "Stop holding rounds after this many; unset: go on.")
     max_rank: int = setting(64, "Largest LoRA rank that is taken.")
     gather_seconds: float = setting(
-        600.0, "How long fetching one adapter may take once a round has closed, in seconds."
+        600.0, "How long fetching adapters may take once a round has closed, in seconds."
     )
     score_seconds: float = setting(
         7_200.0, "How long one phase of blind scoring may take, in seconds."
+    )
+    max_adapters: int = setting(
+        64, "Most adapters scored in one round; if more pass the reader, a draw decides."
     )
     score_calls: int | None = setting(
         None,
@@ -128,6 +145,15 @@ class RunConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _must_be_positive(self, "round_seconds", "gather_seconds", "score_seconds", "gate_readings")
+        _must_be_positive(self, "max_adapters", "max_detectable")
+        if not 1 <= self.max_rank <= MAX_RANK:
+            raise UsageError(f"--max-rank {self.max_rank}", rule=f"1 to {MAX_RANK}")
+        if self.score_calls is not None and self.score_calls < MIN_SCORE_CALLS:
+            raise UsageError(
+                f"--score-calls {self.score_calls}",
+                rule=f"at least {MIN_SCORE_CALLS}: two of them are the round's controls",
+            )
         if self.hub is not None and not HUB_REPOSITORY.fullmatch(self.hub):
             raise UsageError(f"--hub {self.hub!r} is no repository", rule="OWNER/NAME")
         if self.keep_rounds is not None and self.keep_rounds < MIN_KEPT_ROUNDS:
@@ -135,6 +161,13 @@ class RunConfig(NetworkConfig):
                 f"--keep-rounds {self.keep_rounds}",
                 rule=f"at least {MIN_KEPT_ROUNDS}: what is given out and pushed must be here",
             )
+
+
+def _must_be_positive(settings: object, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 < value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} {value}", rule="more than 0, and finite")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from seshu_swarm.coordinator.rounds.holding import RoundHolder
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.states import ENDED
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
+from seshu_swarm.coordinator.state.limits import DETECTABLE_FACT, READINGS_FACT
 from seshu_swarm.coordinator.state.lineage import Lineage
 from seshu_swarm.coordinator.state.pruning import prune
 from seshu_swarm.coordinator.state.run_folder import RunFolder
@@ -54,6 +55,8 @@ def run(settings: RunConfig) -> int:
     shape = checkpoints.read_shape(folder.package(revision))
     set_threads(settings.max_threads, shape, batch_size=SCORED_WINDOWS, length=SCORED_TOKENS)
     with folder.hold():
+        ledger.set_fact(READINGS_FACT, settings.gate_readings)
+        ledger.set_fact(DETECTABLE_FACT, settings.max_detectable)
         return running.run(lambda stop: coordinate(settings, folder, ledger, stop))
 
 

@@ -112,6 +112,16 @@ def harms_language(comparison: Comparison, rule: AcceptRule) -> bool:
     return not upper < rule.no_harm_margin
 
 
+def is_worn(gate: Mapping[str, Comparison], report: Mapping[str, Comparison]) -> bool:
+    """Whether the gate set sees more gain than the report set does, by two standard errors.
+
+    Then it has been fitted to, by rounds that read it, and can no longer be believed.
+    """
+    seen, error = _macro([gate[name] for name in sorted(gate)])
+    reported, other = _macro([report[name] for name in sorted(report)])
+    return reported - seen > 2 * math.hypot(error, other)
+
+
 def worsens_answers(comparison: Comparison, rule: AcceptRule) -> bool:
     """Whether answers are surely worse by more than the margin; numbers that are none say so too."""
     lower = comparison.delta_bits_per_byte - z_of(rule.no_harm_alpha) * comparison.standard_error

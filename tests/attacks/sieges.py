@@ -140,8 +140,7 @@ class Siege:
         read = gather.read_all(
             self.ledger,
             self.ledger.round(self.number),
-            shape=shape_of(self.world),
-            max_rank=64,
+            rule=gather.ReadRule(shape_of(self.world), max_rank=64, max_adapters=64),
             folder_of=self.folder.adapter,
         )
         return admit(self.ledger, self.folder, self.number, read).adapters

@@ -18,8 +18,7 @@ def test_fifty_times_is_cut_to_the_limit(siege: Siege, world: World) -> None:
     read = gather.read_all(
         siege.ledger,
         siege.ledger.round(siege.number),
-        shape=shape_of(world),
-        max_rank=64,
+        rule=gather.ReadRule(shape_of(world), max_rank=64, max_adapters=64),
         folder_of=siege.folder.adapter,
     )
     admitted = admit(siege.ledger, siege.folder, siege.number, read)

@@ -39,10 +39,10 @@ def test_two_successors_of_one_revision_are_named(owner: Identity) -> None:
     line.follow(step(owner, 1, 2))
     with pytest.raises(ForkError, match=r"two signed successors of 0+1: 0+2 and 0+3;"):
         line.follow(step(owner, 1, 3))
-    # It stays forked, and the first that was seen stays the one that was followed.
-    with pytest.raises(ForkError):
-        line.follow(step(owner, 1, 3))
-    line.follow(step(owner, 1, 2))
+    # It stays forked: neither branch is followed any further.
+    for parent, revision in ((1, 2), (1, 3), (2, 4), (3, 5)):
+        with pytest.raises(ForkError, match=r"two signed successors of 0+1: 0+2 and 0+3;"):
+            line.follow(step(owner, parent, revision))
 
 
 def test_a_restart_forgets_nothing_and_another_run_is_another_line(
@@ -50,12 +50,17 @@ def test_a_restart_forgets_nothing_and_another_run_is_another_line(
 ) -> None:
     Line("run", tmp_path).follow(step(owner, 1, 2))
     Line("other", tmp_path).follow(step(owner, 1, 3))
+    Line("run", tmp_path).follow(step(owner, 2, 4))
     with pytest.raises(ForkError):
         Line("run", tmp_path).follow(step(owner, 1, 3))
+    with pytest.raises(ForkError, match=r"successors of 0+1"):
+        Line("run", tmp_path).follow(step(owner, 4, 5))
     Line("other", tmp_path).follow(step(owner, 1, 3))
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"run": 3}', "\x00", '{"run": null}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"run": 3}', "\x00", '{"run": null}', '{"run": {"line": 3}}']
+)
 def test_a_file_that_says_nothing_is_no_line(owner: Identity, tmp_path: Path, text: str) -> None:
     (tmp_path / LINE_FILE).write_text(text)
     line = Line("run", tmp_path)

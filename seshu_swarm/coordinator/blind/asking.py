@@ -5,6 +5,7 @@ A scorer that fails leaves the round where it was; one that takes too long is en
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ class Scorers:
         Raises DeadlineError, and SeshuError with what the scorer said last when it failed.
         """
         folder = self._folder / job.phase
-        write_job(folder, job, candidates)
+        await asyncio.to_thread(write_job, folder, job, candidates)
         with Bar(f"scoring blind: {job.phase}") as bar:
             children = Children(self._folder / "logs", lambda name, event: _show(bar, event))
             try:

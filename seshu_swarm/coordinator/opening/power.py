@@ -60,8 +60,9 @@ def measured_noise(gates: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     seen: dict[str, list[float]] = {}
     for gate in gates:
         for language, found in gate["comparisons"]["gains"].items():
-            noise = found["standard_error"] * math.sqrt(found["num_documents"])
-            seen.setdefault(language, []).append(noise)
+            if found["standard_error"] is not None:
+                noise = found["standard_error"] * math.sqrt(found["num_documents"])
+                seen.setdefault(language, []).append(noise)
     return {language: statistics.median(values) for language, values in seen.items()}
 
 

@@ -5,7 +5,7 @@ Random ids are drawn by the round's seed; which donor stands behind one is in th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from seshu_swarm.adapters.clipping import clipped
 from seshu_swarm.adapters.reader import Adapter
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.admitting import admit
+from seshu_swarm.coordinator.rounds.states import UNSCORED
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 
@@ -26,6 +27,7 @@ class Candidates:
     ids: dict[str, str]
     languages: dict[str, str]
     max_norm: float
+    scored: tuple[str, ...]
 
 
 def admit_candidates(
@@ -34,23 +36,36 @@ def admit_candidates(
     current: Round,
     *,
     missing: Mapping[str, gather.Refused],
-    max_rank: int,
+    rule: gather.ReadRule,
+    scored: Collection[str],
 ) -> dict[str, Any]:
     """Read strictly, screen, strip the names: JSON values; refusals go to the ledger.
 
-    Raises RoundError where the planted copy was not recognised.
+    Adapters for languages that are not `scored` wait for another round. Raises RoundError where the
+    planted copy was not recognised.
     """
     # A phase that was cut off leaves refusals behind: they are all found again.
     ledger.forget_verdicts(current.number)
     gather.refuse(ledger, missing)
-    shape = checkpoints.read_shape(folder.package(current.parent))
-    adapters = gather.read_all(
-        ledger, current, shape=shape, max_rank=max_rank, folder_of=folder.adapter
-    )
+    adapters = gather.read_all(ledger, current, rule=rule, folder_of=folder.adapter)
+    for digest in list(adapters):
+        if (language := gather.language_of(ledger, digest)) not in scored:
+            gather.refuse(ledger, {digest: _unscored(language)})
+            del adapters[digest]
     admitted = admit(ledger, folder, current.number, adapters)
     ids = gather.strip_names(list(admitted.adapters), current.seed)
     languages = gather.languages_of(ledger, ids)
-    return {"ids": ids, "languages": languages, "max_norm": admitted.max_norm}
+    return {
+        "ids": ids,
+        "languages": languages,
+        "max_norm": admitted.max_norm,
+        "scored": sorted(scored),
+    }
+
+
+def _unscored(language: str) -> gather.Refused:
+    reason = f"{UNSCORED}: too little held-out text in {language} to show a gain"
+    return gather.Refused(reason, "hand it in again when the run has more text in that language")
 
 
 def read_candidates(folder: RunFolder, current: Round, found: Mapping[str, Any]) -> Candidates:
@@ -62,4 +77,6 @@ def read_candidates(folder: RunFolder, current: Round, found: Mapping[str, Any])
         )
         for random_id, digest in found["ids"].items()
     }
-    return Candidates(adapters, found["ids"], found["languages"], found["max_norm"])
+    return Candidates(
+        adapters, found["ids"], found["languages"], found["max_norm"], tuple(found["scored"])
+    )

@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Any
 
-import torch
-
-from seshu_swarm import log
+from seshu_swarm import checkpoints, log
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.coordinator.blind import results
-from seshu_swarm.coordinator.blind.asking import Scorers
-from seshu_swarm.coordinator.blind.job import Job, Phase
 from seshu_swarm.coordinator.blind.judging import FinalWord, budget_of, deltas_of
 from seshu_swarm.coordinator.blind.search import SelectionRule
 from seshu_swarm.coordinator.blind.selecting import Selection
 from seshu_swarm.coordinator.config import RunConfig
+from seshu_swarm.coordinator.opening.standing import standing
 from seshu_swarm.coordinator.releasing import publish
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.candidates import (
@@ -32,11 +28,11 @@ from seshu_swarm.coordinator.rounds.candidates import (
     admit_candidates,
     read_candidates,
 )
+from seshu_swarm.coordinator.rounds.fetching import fetch_all
+from seshu_swarm.coordinator.rounds.jobs import ScoringJobs
 from seshu_swarm.coordinator.rounds.states import RoundState
 from seshu_swarm.coordinator.state.decisions import Decisions
-from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
-from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import DeadlineError, RoundError
 from seshu_swarm.evaluate.accept import AcceptRule
@@ -64,11 +60,7 @@ class Decider:
         self._folder, self._ledger, self._current = folder, ledger, current
         self._settings, self._store_of = settings, store_of
         self._decisions = Decisions(ledger.database)
-        self._readings = Readings(ledger.database)
-        self._hold_outs = HoldOuts(folder, ledger.database)
-        self._scorers = Scorers(
-            folder.scoring / f"round-{current.number:04d}", seconds=settings.score_seconds
-        )
+        self._jobs = ScoringJobs(folder, ledger, current, seconds=settings.score_seconds)
         self._missing: dict[str, gather.Refused] = {}
         self.selection: Selection | None = None
         self.ids: dict[str, str] = {}
@@ -79,7 +71,8 @@ class Decider:
             await self._gather()
             candidates = await self._check()
             self.selection = await self._select(candidates)
-            mixture = await self._gate(candidates, self.selection.mixture)
+            mixture = self.selection.mixture
+            await self._gate(candidates, mixture)
             return await self._verify(candidates, mixture)
         except DeadlineError as late:
             raise RoundError(f"the round ran out of time: {late}") from late
@@ -104,7 +97,7 @@ class Decider:
 
     async def _gather(self) -> None:
         async def work() -> Facts:
-            refused = await gather.fetch_all(
+            refused = await fetch_all(
                 self._ledger,
                 self._current.number,
                 folder_of=self._folder.adapter,
@@ -124,7 +117,8 @@ class Decider:
                 self._ledger,
                 self._current,
                 missing=self._missing,
-                max_rank=self._settings.max_rank,
+                rule=self._read_rule(),
+                scored=self._scored(),
             )
 
         found = await self._decided(RoundState.CHECKING, work)
@@ -134,53 +128,51 @@ class Decider:
             raise RoundError(f"{count} adapters were handed in, none passed the checks")
         return await asyncio.to_thread(read_candidates, self._folder, self._current, found)
 
+    def _read_rule(self) -> gather.ReadRule:
+        return gather.ReadRule(
+            checkpoints.read_shape(self._folder.package(self._current.parent)),
+            max_rank=self._settings.max_rank,
+            max_adapters=self._settings.max_adapters,
+        )
+
+    def _scored(self) -> list[str]:
+        """Languages in which the gate can show a gain, before any candidate is seen."""
+        power, _ = standing(self._folder, self._ledger)
+        return [one.language for one in power if one.is_scored]
+
     async def _select(self, candidates: Candidates) -> Selection:
+        methods = self._settings.methods
         rule = SelectionRule(
-            budget=self._settings.score_calls or budget_of(len(candidates.ids)),
+            budget=self._settings.score_calls or budget_of(len(candidates.ids)) + len(methods),
             min_gain=self._settings.min_gain,
             no_harm=TUNING_HARM_SHARE * AcceptRule().no_harm_margin,
-            methods=self._settings.methods,
+            methods=methods,
+            scored=candidates.scored,
         )
 
         async def work() -> Facts:
-            held_out = self._hold_outs.in_use(Role.TUNING).name
-            job = self._job(
-                Phase.CHOOSE, held_out, rule=asdict(rule), languages=candidates.languages
-            )
-            return await self._scorers.ask(job, candidates.adapters)
+            return await self._jobs.choose(candidates, rule)
 
         selection = results.selection_of_json(await self._decided(RoundState.SELECTING, work))
         if selection.void:
             raise RoundError(f"the round is void: {selection.void}")
         return selection
 
-    async def _gate(self, candidates: Candidates, mixture: Mixture) -> Mixture:
+    async def _gate(self, candidates: Candidates, mixture: Mixture) -> None:
         if not mixture.shares:
             text = "no mixture of the adapters is better than the base on the tuning split"
             raise RoundError(text)
-        rule = AcceptRule(max_detectable=self._settings.max_detectable)
+        rule = AcceptRule(max_detectable=self._settings.max_detectable, scored=candidates.scored)
 
         async def work() -> Facts:
-            held_out = self._hold_outs.in_use(Role.GATE).name
-            # Paid for before it is read.
-            reading = self._readings.note(held_out, f"round {self._current.number}")
-            job = self._job(
-                Phase.DECIDE,
-                held_out,
-                mixture=results.mixture_json(mixture),
-                rule=asdict(rule),
-                test_index=reading,
-            )
-            members = {name: candidates.adapters[name] for name in mixture.ids}
-            result = await self._scorers.ask(job, members)
-            return result | {"hold_out": held_out, "reading": reading}
+            return await self._jobs.decide(candidates, mixture, rule)
 
-        verdict = results.gate_of_json(await self._decided(RoundState.GATING, work)).verdict
-        text = "; ".join(verdict.reasons)
-        log.event("gate", f"gate: {text}", accepted=verdict.accepted, reasons=verdict.reasons)
-        if not verdict.accepted:
+        found = await self._decided(RoundState.GATING, work)
+        accepted, reasons = found["verdict"]["accepted"], found["verdict"]["reasons"]
+        text = "; ".join(reasons)
+        log.event("gate", f"gate: {text}", accepted=accepted, reasons=reasons)
+        if not accepted:
             raise RoundError(f"the gate said no: {text}")
-        return mixture
 
     async def _verify(self, candidates: Candidates, mixture: Mixture) -> tuple[str, FinalWord]:
         """Write the merged checkpoint and read the final split with it."""
@@ -200,11 +192,7 @@ class Decider:
             }
 
         async def conclude() -> Facts:
-            held_out = self._hold_outs.in_use(Role.FINAL).name
-            self._readings.note(held_out, f"round {self._current.number}")
-            published = str(self._folder.package(revision))
-            job = self._job(Phase.CONCLUDE, held_out, published=published)
-            return await self._scorers.ask(job, {})
+            return await self._jobs.conclude(revision)
 
         revision = str((await self._decided(RoundState.VERIFYING, merge, ": merged"))["revision"])
         word = results.final_of_json(await self._decided(RoundState.VERIFYING, conclude))
@@ -214,13 +202,3 @@ class Decider:
             publish.discard(self._folder, revision)
             raise RoundError(f"the final split disagrees with the gate: {mean:+.4f} bits per byte")
         return revision, word
-
-    def _job(self, phase: Phase, held_out: str, **facts: Any) -> Job:
-        return Job(
-            phase=phase,
-            base=str(self._folder.package(self._current.parent)),
-            held_out=str(self._hold_outs.path(held_out)),
-            num_threads=torch.get_num_threads(),
-            seed=self._current.seed,
-            **facts,
-        )

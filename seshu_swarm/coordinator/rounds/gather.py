@@ -6,30 +6,30 @@ donor stays in the ledger until the verdicts are written.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from seshu_swarm import records, references
+from seshu_swarm import records
 from seshu_swarm.adapters.reader import Adapter, read_adapter
 from seshu_swarm.adapters.rules import AdapterRules
 from seshu_swarm.coordinator.rounds.intake import Intake
+from seshu_swarm.coordinator.rounds.states import CROWDED, NOT_FETCHED
 from seshu_swarm.coordinator.state.ledger import Ledger, Round, Submission
 from seshu_swarm.dht import Swarm
-from seshu_swarm.errors import PeerError, SeshuError, UsageError
+from seshu_swarm.errors import PeerError, ResourceError, SeshuError, UsageError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.records import AdapterRecord
-from seshu_swarm.stores.base import Store
 from seshu_swarm.uids import adapter_keys
 
 logger = logging.getLogger(__name__)
 
-FETCHES_AT_ONCE = 8
-FETCH_AGAIN = "push the adapter again and keep its holder online"
+NO_HOLDER = f"{NOT_FETCHED}: no holder gave it"
 MAKE_AGAIN = "make the adapter with peer finetune"
+RETURN = "hand it in again in the next round"
 
 
 class Refused(NamedTuple):
@@ -53,44 +53,6 @@ async def look_up(swarm: Swarm, intake: Intake) -> None:
             logger.debug("announced adapter not taken: %s", error)
 
 
-async def fetch_all(
-    ledger: Ledger,
-    round_number: int,
-    *,
-    folder_of: Callable[[str], Path],
-    store_of: Callable[[str], Store],
-    seconds: float,
-) -> dict[str, Refused]:
-    """Bring every adapter's files here, several at a time; digest → why one could not be had."""
-    gate = asyncio.Semaphore(FETCHES_AT_ONCE)
-
-    async def fetch(submission: Submission) -> tuple[str, Refused | None]:
-        async with gate:
-            return submission.digest, await _fetch(submission, folder_of, store_of, seconds)
-
-    fetched = await asyncio.gather(*map(fetch, ledger.adapters(round_number)))
-    return {digest: refused for digest, refused in fetched if refused is not None}
-
-
-async def _fetch(
-    submission: Submission,
-    folder_of: Callable[[str], Path],
-    store_of: Callable[[str], Store],
-    seconds: float,
-) -> Refused | None:
-    try:
-        reference = references.parse(record_of(submission).reference)
-        if reference.digest != submission.digest:
-            raise UsageError("the reference pins another package than the record names")
-        async with asyncio.timeout(seconds):
-            await store_of(reference.scheme).fetch(reference, folder_of(submission.digest))
-    except SeshuError as error:
-        return _refused(error, FETCH_AGAIN)
-    except TimeoutError:
-        return Refused(f"NOT_FETCHED: its files were not here after {seconds:g} s", FETCH_AGAIN)
-    return None
-
-
 def record_of(submission: Submission) -> AdapterRecord:
     """The donor's record, as it was handed in."""
     record = records.from_bytes(submission.record)
@@ -99,8 +61,18 @@ def record_of(submission: Submission) -> AdapterRecord:
     return record
 
 
-def _refused(error: SeshuError, next_step: str) -> Refused:
+def refused_of(error: SeshuError, next_step: str, folder: Path | None = None) -> Refused:
+    """The error as its donor and, with the verdicts, everybody reads it.
+
+    What failed between peers or on this disk names peers, addresses and folders: that is for the
+    log alone.
+    """
+    logger.info("adapter not had: %s", error)
+    if isinstance(error, PeerError | ResourceError):
+        return Refused(NO_HOLDER, next_step)
     reason = "; ".join(part for part in (error.what, error.rule) if part)
+    if folder is not None:
+        reason = reason.replace(str(folder), "the package")
     return Refused(reason, error.way_out or next_step)
 
 
@@ -110,29 +82,42 @@ def refuse(ledger: Ledger, refused: Mapping[str, Refused]) -> None:
         ledger.judge(digest, state="rejected", reason=reason, gain="", next_step=next_step)
 
 
+@dataclass(frozen=True)
+class ReadRule:
+    """What the strict reader holds adapters to, and how many take part at most."""
+
+    shape: MambaShape
+    max_rank: int
+    max_adapters: int
+
+
 def read_all(
-    ledger: Ledger,
-    current: Round,
-    *,
-    shape: MambaShape,
-    max_rank: int,
-    folder_of: Callable[[str], Path],
+    ledger: Ledger, current: Round, *, rule: ReadRule, folder_of: Callable[[str], Path]
 ) -> dict[str, Adapter]:
-    """Digest → adapter, for those that pass the strict reader; the others are rejected by name."""
-    rules, adapters = AdapterRules(max_rank=max_rank), dict[str, Adapter]()
-    for submission in ledger.adapters(current.number):
-        if submission.state != "pending":
+    """Digest → adapter, for those that pass the strict reader; the others are rejected by name.
+
+    Read in an order that the round's secret seed draws, so that a crowd cannot choose who is read
+    before the round is full; who comes after that may return.
+    """
+    rules, adapters = AdapterRules(max_rank=rule.max_rank), dict[str, Adapter]()
+    pending = [one for one in ledger.adapters(current.number) if one.state == "pending"]
+    random.Random(current.seed).shuffle(pending)
+    for submission in pending:
+        if len(adapters) == rule.max_adapters:
+            crowded = Refused(f"{CROWDED}: a round takes {rule.max_adapters} adapters", RETURN)
+            refuse(ledger, {submission.digest: crowded})
             continue
+        folder = folder_of(submission.digest)
         try:
             adapters[submission.digest] = read_adapter(
-                folder_of(submission.digest),
-                shape=shape,
+                folder,
+                shape=rule.shape,
                 rules=rules,
                 digest=submission.digest,
                 base_revision=current.parent,
             )
         except SeshuError as error:
-            refuse(ledger, {submission.digest: _refused(error, MAKE_AGAIN)})
+            refuse(ledger, {submission.digest: refused_of(error, MAKE_AGAIN, folder)})
     return adapters
 
 
@@ -151,9 +136,10 @@ def strip_names(digests: list[str], seed: int) -> dict[str, str]:
 
 def languages_of(ledger: Ledger, ids: dict[str, str]) -> dict[str, str]:
     """Random id → the language that its donor declared."""
-    languages = {}
-    for random_id, digest in ids.items():
-        submission = ledger.adapter(digest)
-        if submission is not None:
-            languages[random_id] = record_of(submission).language
-    return languages
+    return {random_id: language_of(ledger, digest) for random_id, digest in ids.items()}
+
+
+def language_of(ledger: Ledger, digest: str) -> str:
+    """The language that an adapter's donor declared; nothing for a digest nobody handed in."""
+    submission = ledger.adapter(digest)
+    return record_of(submission).language if submission else ""

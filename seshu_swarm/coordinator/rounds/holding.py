@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import time
+from collections.abc import Awaitable
 from typing import Protocol
 
 from seshu_swarm import log
 from seshu_swarm.coordinator.blind.judging import FinalWord
-from seshu_swarm.coordinator.blind.results import final_of_json
+from seshu_swarm.coordinator.blind.results import final_of_json, gate_of_json
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.rounds import gather, report
 from seshu_swarm.coordinator.rounds.deciding import Decider
@@ -25,12 +27,14 @@ from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.dht import Swarm
-from seshu_swarm.errors import RoundError, SeshuError
+from seshu_swarm.errors import PeerError, RoundError, SeshuError
+from seshu_swarm.evaluate.accept import is_worn
 from seshu_swarm.records import RoundRecord
 from seshu_swarm.running import Stop
 from seshu_swarm.stores.base import Store
 from seshu_swarm.stores.file import FileStore
 from seshu_swarm.stores.hub import HubStore
+from seshu_swarm.stores.limits import only_an_adapter
 from seshu_swarm.stores.swarm import SwarmStore
 
 logger = logging.getLogger(__name__)
@@ -68,7 +72,7 @@ class RoundHolder:
         self._settings, self._intake, self._herald = settings, intake, herald
 
     async def hold(self, stop: Stop) -> None:
-        self._write_missing_reports()
+        await self._mend_reports()
         await self._herald.release()
         held = 0
         while not stop.is_set() and held != self._settings.rounds:
@@ -78,7 +82,7 @@ class RoundHolder:
                 # Hosting and sessions go on; whoever reads the log or the status learns why.
                 log.event("no-rounds", f"no more rounds: {error}", reason=str(error))
                 break
-            await self._herald.announce()
+            await _try(self._herald.announce(), "announcing the round")
             if not await self._collect(current, stop):
                 return
             await self._finish(current)
@@ -100,15 +104,31 @@ class RoundHolder:
         return current
 
     def _renew_gate(self) -> None:
-        """A gate set that was read often enough gives way. Raises RoundError where none is left."""
+        """A gate set that is worn gives way. Raises RoundError where a role has no set left."""
         hold_outs = HoldOuts(self._folder, self._ledger.database)
         gate = hold_outs.in_use(Role.GATE)
-        readings = Readings(self._ledger.database).count(gate.name)
-        if readings >= self._settings.gate_readings:
+        why = self._worn(gate.name)
+        if why:
             hold_outs.retire(gate.name)
-            text = f"{gate.name} was read {readings} times and is retired; reveal it"
-            log.event("retired", text, hold_out=gate.name, readings=readings)
-            hold_outs.in_use(Role.GATE)
+            text = f"{gate.name} {why} and is retired; reveal it"
+            log.event("retired", text, hold_out=gate.name, reason=why)
+        for role in Role:
+            hold_outs.in_use(role)
+
+    def _worn(self, gate: str) -> str:
+        """Why a gate set can no longer be believed, or nothing."""
+        readings = Readings(self._ledger.database).count(gate)
+        if readings >= self._settings.gate_readings:
+            return f"was read {readings} times"
+        decisions = Decisions(self._ledger.database)
+        for ended in self._ledger.rounds():
+            read = decisions.of(ended.number, RoundState.GATING)
+            final = decisions.of(ended.number, RoundState.VERIFYING)
+            if read and final and read["hold_out"] == gate:
+                seen, word = gate_of_json(read).comparisons, final_of_json(final).comparisons
+                if is_worn(seen.gains, word.gains):
+                    return f"saw more in round {ended.number} than the final set did"
+        return ""
 
     async def _collect(self, current: Round, stop: Stop) -> bool:
         """Wait for adapters; False if stopped first."""
@@ -116,18 +136,21 @@ class RoundHolder:
         looked_up, seen = 0.0, 0
         while current.state is RoundState.OPEN:
             if time.monotonic() - looked_up > LOOK_UP_SECONDS:
-                await gather.look_up(self._swarm, self._intake)
+                await self._look_up()
                 looked_up = time.monotonic()
             adapters = self._ledger.adapters(current.number)
             if len(adapters) > seen:
                 seen = len(adapters)
                 log.event("adapters", f"{seen} adapter(s) handed in", count=seen)
             if window.is_over(time.time(), seen):
-                await gather.look_up(self._swarm, self._intake)
+                await self._look_up()
                 return True
             if not await stop.sleep(TICK_SECONDS):
                 return False
         return True
+
+    async def _look_up(self) -> None:
+        await _try(gather.look_up(self._swarm, self._intake), "looking for adapters in the DHT")
 
     async def _finish(self, current: Round) -> None:
         decider = Decider(self._folder, self._ledger, current, self._settings, store_of=self._store)
@@ -139,6 +162,8 @@ class RoundHolder:
         else:
             decided = Decided.of(decider.ids, decider.selection)
             await self._publish(current, decided, revision, word)
+        # What scorers were handed is needed no more.
+        shutil.rmtree(self._folder.scoring_of(current.number), ignore_errors=True)
         await self._herald.release()
 
     async def _abort(self, current: Round, decided: Decided, reason: str) -> None:
@@ -152,7 +177,7 @@ class RoundHolder:
         checkpoint = self._folder.package(revision)
         report.write(self._folder, report.published(self._ledger, current, checkpoint, word))
 
-    def _write_missing_reports(self) -> None:
+    async def _mend_reports(self) -> None:
         """A coordinator that was killed right after a round's end has left it without a report."""
         decisions = Decisions(self._ledger.database)
         for ended in self._ledger.rounds():
@@ -165,15 +190,17 @@ class RoundHolder:
             else:
                 facts = report.aborted(self._ledger, ended, ended.reason)
             report.write(self._folder, facts)
+            record = self._record(ended, ended.revision, ended.reason)
+            await _try(self._swarm.announce(record), "announcing its end")
 
     def _store(self, scheme: str) -> Store:
         match scheme:
             case "swarm":
-                return SwarmStore(self._swarm)
+                return SwarmStore(self._swarm, admit=only_an_adapter)
             case "hf":
-                return HubStore()
+                return HubStore(admit=only_an_adapter)
             case _ if self._settings.host == "127.0.0.1":
-                return FileStore(self._folder.packages)
+                return FileStore(self._folder.packages, admit=only_an_adapter)
             case _:
                 raise SeshuError(
                     "file:// references are followed only by a coordinator on 127.0.0.1",
@@ -193,8 +220,10 @@ class RoundHolder:
         is_published = revision is not None
         found = report.judgements(self._ledger, current, decided, is_published=is_published)
         self._ledger.end_round(current, state, judgements=found, reason=reason, revision=revision)
-        await self._swarm.announce(self._record(current, revision, reason))
-        await self._herald.announce()
+        await _try(
+            self._swarm.announce(self._record(current, revision, reason)), "announcing its end"
+        )
+        await _try(self._herald.announce(), "announcing the run")
 
     def _record(self, current: Round, revision: str | None, reason: str) -> RoundRecord:
         verdicts = report.verdicts(self._ledger, current)
@@ -209,3 +238,11 @@ class RoundHolder:
             num_rejected=len(verdicts) - num_accepted,
             reason=reason[:300],
         )
+
+
+async def _try(work: Awaitable[object], doing: str) -> None:
+    """A slow DHT holds up no round: what is announced is announced again in seconds."""
+    try:
+        await work
+    except PeerError as error:
+        logger.warning("%s failed: %s", doing, error)

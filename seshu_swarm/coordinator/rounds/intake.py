@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from seshu_swarm import records
 from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.coordinator.rounds.states import NOT_PUBLISHED, RoundState
+from seshu_swarm.coordinator.rounds.states import RETURNABLE, RoundState
 from seshu_swarm.coordinator.state.ledger import Ledger, Round, Submission
+from seshu_swarm.coordinator.state.lineage import Lineage
 from seshu_swarm.protocol import AskVerdict, IntakeRequest, Refusal, SubmitAdapter, Verdict
 from seshu_swarm.records import AdapterRecord
 
@@ -78,10 +79,12 @@ class Intake:
             raise refusal(Refusal.RUN_UNKNOWN, f"the record is of run {record.run_id}")
         if record.purpose != "merge":
             raise refusal(Refusal.NOT_FOR_MERGING, f"it is announced for task {record.task!r}")
+        if record.digest in self._own_packages():
+            raise refusal(Refusal.MALFORMED, "this digest is a package of the run itself")
         if found := self._ledger.adapter(record.digest):
             if found.owner != owner:
                 raise refusal(Refusal.NOT_OWNER, "another peer handed this adapter in")
-            if not found.reason.startswith(NOT_PUBLISHED):
+            if found.state != "rejected" or not found.reason.startswith(RETURNABLE):
                 return verdict_of(found)
         current = self._open_round(record)
         mine = [a for a in self._ledger.adapters(current.number) if a.owner == owner]
@@ -92,6 +95,12 @@ class Intake:
         )
         found = self._ledger.adapter(record.digest)
         return verdict_of(found) if found else UNKNOWN
+
+    def _own_packages(self) -> set[str]:
+        """Checkpoints, catalogue and revealed sets lie beside adapters, and are none."""
+        line = {one.revision for one in Lineage(self._ledger.database).all()}
+        revealed = set((self._ledger.fact("revealed") or {}).values())
+        return line | revealed | {self._ledger.fact("catalogue")}
 
     def _open_round(self, record: AdapterRecord) -> Round:
         current = self._current()

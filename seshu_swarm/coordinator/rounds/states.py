@@ -14,8 +14,14 @@ from enum import StrEnum
 
 from seshu_swarm.errors import RoundError
 
+UNSCORED = "UNSCORED"  # the language has too little held-out text: its specialists wait
+CROWDED = "CROWDED"  # more adapters than a round takes
+NOT_FETCHED = "NOT_FETCHED"  # its files were not to be had in time
 NOT_PUBLISHED = "NOT_PUBLISHED"  # reason of adapters whose round came to nothing: they may return
 REVOKED = "REVOKED"  # reason of adapters that were merged and taken out again: they may not
+
+# An adapter that was rejected for one of these may be handed in again.
+RETURNABLE = (NOT_PUBLISHED, NOT_FETCHED, UNSCORED, CROWDED)
 
 
 class RoundState(StrEnum):

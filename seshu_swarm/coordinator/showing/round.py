@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from seshu_swarm import log
@@ -34,7 +35,7 @@ def run(settings: RoundConfig) -> int:
 def _print(facts: dict[str, Any]) -> None:
     console = Console()
     outcome = facts.get("reason") or facts.get("revision")
-    console.print(f"round {facts['round']} {facts['state']}: {outcome}")
+    console.print(f"round {facts['round']} {facts['state']}: {escape(str(outcome))}")
     languages = Table("language", "bits per byte before", "after", "change", "95 % interval")
     for name, found in facts.get("languages", {}).items():
         change = found["change"]
@@ -46,7 +47,8 @@ def _print(facts: dict[str, Any]) -> None:
     adapters = Table("adapter", "language", "verdict", "gain", "reason", "next step")
     for found in facts["adapters"]:
         verdict = "accepted" if found["accepted"] else "rejected"
-        cells = (found["gain"], found["reason"], found["next_step"])
+        # A stranger's file names stand in reasons: they are text, never markup.
+        cells = map(escape, (found["gain"], found["reason"], found["next_step"]))
         adapters.add_row(found["digest"][:12], found["language"], verdict, *cells)
     if languages.row_count:
         console.print(languages)

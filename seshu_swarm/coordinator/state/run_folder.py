@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from seshu_swarm.errors import UsageError
+from seshu_swarm.errors import UsageError, from_os_error
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class RunFolder:
         """What scorers are handed: random ids and tensors."""
         return self.path / "scoring"
 
+    def scoring_of(self, round_index: int) -> Path:
+        return self.scoring / f"round-{round_index:04d}"
+
     @property
     def lock(self) -> Path:
         return self.path / "lock"
@@ -72,6 +75,13 @@ class RunFolder:
         """What helper processes say on standard error."""
         return self.path / "logs"
 
+    def make(self) -> None:
+        """Make the folder for its owner alone; one that is there keeps its mode."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise from_os_error(error, str(self.path)) from error
+
     def must_exist(self) -> None:
         """Raises UsageError when no run was opened here."""
         if not self.ledger.exists():
@@ -90,7 +100,7 @@ class RunFolder:
             file.close()
             raise UsageError(
                 f"another coordinator command works on {self.path}",
-                rule="one at a time: run, pretrain, revoke and reveal change the run",
+                rule="one at a time: open, run, pretrain, revoke and reveal change the run",
                 way_out="stop the other one first, with Ctrl-C or systemctl stop seshu-coordinator",
             ) from None
         return file
