@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from seshu_swarm.coordinator.rounds.states import RoundState
+from seshu_swarm.coordinator.state import database as database_module
 from seshu_swarm.coordinator.state.database import Database
 from seshu_swarm.coordinator.state.decisions import Decisions
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role, SetState
@@ -18,7 +21,7 @@ from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.holdout import Holdout, read_holdout
 from seshu_swarm.data.text import Document, Row
-from seshu_swarm.errors import RoundError, UsageError
+from seshu_swarm.errors import PackageError, RoundError, UsageError
 
 A, B, C, D = ("aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32)
 
@@ -121,3 +124,27 @@ def test_sets_are_committed_to_and_give_way(tmp_path: Path, database: Database) 
     assert [str(found.state) for found in sets.all()] == [
         *("retired", "retired", "in use", "retired", "reserve"),
     ]
+
+
+def test_a_ledger_that_cannot_be_used_is_said_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    kept = Ledger(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UsageError, match=r"locked by another program.*close what reads"):
+            kept.set_fact("a", 1)
+    kept.set_fact("a", 1)
+    with pytest.raises(sqlite3.IntegrityError), kept.database.open() as connection:
+        connection.execute("INSERT INTO facts VALUES ('a', '2')")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="cannot be opened or written"):
+        Ledger(tmp_path / "folder")
+    for file in tmp_path.glob("ledger.sqlite-*"):
+        file.unlink()
+    path.write_bytes(b"no database, but long enough to be read as one" * 100)
+    with pytest.raises(PackageError, match=r"is damaged.*restore the newest backup"):
+        kept.fact("a")

@@ -12,51 +12,57 @@ from pathlib import Path
 from rich.console import Console
 
 from seshu_swarm import checkpoints, identity, log
-from seshu_swarm.coordinator.config import GATE_READINGS, MAX_DETECTABLE, OpenConfig
+from seshu_swarm.coordinator.config import OpenConfig
+from seshu_swarm.coordinator.opening.place import clear_unfinished, must_be_free
 from seshu_swarm.coordinator.opening.power import power_table
 from seshu_swarm.coordinator.opening.standing import standing, standing_json
+from seshu_swarm.coordinator.pretraining.text import write_text
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Kind, Lineage
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.catalogue import write_catalogue
 from seshu_swarm.data.folder import read_folder
-from seshu_swarm.data.jsonl import BadRows, document_line
+from seshu_swarm.data.jsonl import BadRows
 from seshu_swarm.data.phrasebook import build
 from seshu_swarm.data.splits import Splits, SplitSizes, split
 from seshu_swarm.data.text import Corpus
-from seshu_swarm.errors import UsageError
-from seshu_swarm.packages import publish_folder, write_whole
+from seshu_swarm.packages import publish_folder
 
 PHRASEBOOK_SEED = 0
 
 
 def run(settings: OpenConfig) -> int:
     folder = RunFolder.of(settings.state_dir)
-    if folder.ledger.exists() and Ledger(folder.ledger).fact("run_id"):
-        raise UsageError(
-            f"{folder.path} already holds a run",
-            rule="a folder holds one run",
-            way_out="go on with coordinator run, or choose another --state-dir",
-        )
+    base = Path(settings.base).expanduser() if settings.base else None
+    must_be_free(folder, base)
     splits = _split(settings)
-    # The run id is written last: a folder without it was never opened.
+    folder.make()
+    with folder.hold():
+        # Another opening may have ended meanwhile.
+        must_be_free(folder, base)
+        ledger = Ledger(folder.ledger)
+        clear_unfinished(folder, ledger)
+        adopted = _adopt(folder, base) if base else None
+        _fill(settings, splits, folder, ledger)
+        if adopted:
+            Lineage(ledger.database).add(adopted, parent=None, kind=Kind.BASE)
+        # Written last: a folder without it was never opened.
+        ledger.set_fact("run_id", settings.run_id)
+    _say(settings, splits, folder, ledger)
+    return 0
+
+
+def _fill(settings: OpenConfig, splits: Splits, folder: RunFolder, ledger: Ledger) -> None:
     me = identity.load_or_create(folder.path)
-    ledger = Ledger(folder.ledger)
     hold_outs = HoldOuts(folder, ledger.database)
     for role in Role:
         hold_outs.add(role, getattr(splits, role))
-    catalogue = _write_catalogue(folder, splits, settings.rows_per_shard)
-    _write_pretraining(folder, splits)
-    ledger.set_fact("catalogue", catalogue)
+    write_text(folder, splits.pretrain)
+    ledger.set_fact("catalogue", _write_catalogue(folder, splits, settings.rows_per_shard))
     ledger.set_fact("languages", list(settings.languages))
     ledger.set_fact("licence", settings.licence)
     ledger.set_fact("fingerprint", me.fingerprint)
-    if settings.base:
-        _adopt(folder, ledger, Path(settings.base))
-    ledger.set_fact("run_id", settings.run_id)
-    _say(settings, splits, folder, ledger)
-    return 0
 
 
 def _split(settings: OpenConfig) -> Splits:
@@ -91,14 +97,8 @@ def _write_catalogue(folder: RunFolder, splits: Splits, rows_per_shard: int) -> 
     return digest
 
 
-def _write_pretraining(folder: RunFolder, splits: Splits) -> None:
-    for language, documents in splits.pretrain.items():
-        lines = "".join(document_line(document) for document in documents)
-        write_whole(folder.pretraining / f"{language}.jsonl", lines.encode("utf-8"))
-
-
-def _adopt(folder: RunFolder, ledger: Ledger, base: Path) -> None:
-    """Take a Mamba checkpoint in, in our shards. Raises PackageError."""
+def _adopt(folder: RunFolder, base: Path) -> str:
+    """Take a Mamba checkpoint in, in our shards; its digest. Raises PackageError."""
     fresh = folder.packages / "adopting"
     shutil.rmtree(fresh, ignore_errors=True)
     digest = checkpoints.save_checkpoint(
@@ -109,7 +109,7 @@ def _adopt(folder: RunFolder, ledger: Ledger, base: Path) -> None:
         card=f"# Base of a Seshu run\n\nTaken in from `{base.name}`.\n",
     )
     publish_folder(fresh, folder.package(digest))
-    Lineage(ledger.database).add(digest, parent=None, kind=Kind.BASE)
+    return digest
 
 
 def _say(settings: OpenConfig, splits: Splits, folder: RunFolder, ledger: Ledger) -> None:
@@ -130,7 +130,7 @@ def _say(settings: OpenConfig, splits: Splits, folder: RunFolder, ledger: Ledger
     sets = HoldOuts(folder, ledger.database).all()
     facts: dict[str, object] = {f"commitment_{found.name}": found.commitment for found in sets}
     lines += [f"  {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
-    power, _ = standing(folder, ledger, max_readings=GATE_READINGS, max_detectable=MAX_DETECTABLE)
+    power, _ = standing(folder, ledger)
     facts["power"] = standing_json(power)
     log.event("opened", "\n".join(lines), languages=counts, **facts)
     if log.is_text():

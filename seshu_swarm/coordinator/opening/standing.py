@@ -9,6 +9,7 @@ from seshu_swarm.coordinator.opening.power import Power, measured_noise, powers
 from seshu_swarm.coordinator.state.decisions import Decisions
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.limits import max_detectable, max_readings
 from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.holdout import read_holdout
@@ -17,9 +18,7 @@ from seshu_swarm.evaluate.accept import AcceptRule
 GATING = "gating"
 
 
-def standing(
-    folder: RunFolder, ledger: Ledger, *, max_readings: int, max_detectable: float
-) -> tuple[list[Power], bool]:
+def standing(folder: RunFolder, ledger: Ledger) -> tuple[list[Power], bool]:
     """By language, and whether the noise was measured. Raises RoundError without a gate set."""
     hold_outs = HoldOuts(folder, ledger.database)
     gate = hold_outs.in_use(Role.GATE)
@@ -30,9 +29,9 @@ def standing(
     found = powers(
         {language: len(rows.get(language, ())) for language in ledger.fact("languages")},
         readings=Readings(ledger.database).count(gate.name),
-        max_readings=max_readings,
+        max_readings=max_readings(ledger),
         noise=noise,
-        rule=AcceptRule(max_detectable=max_detectable),
+        rule=AcceptRule(max_detectable=max_detectable(ledger)),
     )
     return found, bool(noise)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from seshu_swarm import checkpoints, log
 from seshu_swarm.coordinator.config import PretrainConfig
+from seshu_swarm.coordinator.opening.place import must_be_opened
 from seshu_swarm.coordinator.pretraining import continuing
 from seshu_swarm.coordinator.pretraining.text import run_text
 from seshu_swarm.coordinator.pretraining.training import (
@@ -39,6 +40,7 @@ def run(settings: PretrainConfig) -> int:
     folder.must_exist()
     with folder.hold():
         ledger = Ledger(folder.ledger)
+        must_be_opened(folder, ledger)
         head = Lineage(ledger.database).head()
         if head is None:
             return _first(settings, folder, ledger)

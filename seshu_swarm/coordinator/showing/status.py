@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seshu_swarm import log
-from seshu_swarm.coordinator.config import GATE_READINGS, MAX_DETECTABLE, StatusConfig
+from seshu_swarm.coordinator.config import StatusConfig
 from seshu_swarm.coordinator.opening.power import Power, power_table
 from seshu_swarm.coordinator.opening.standing import standing, standing_json
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts
@@ -50,7 +50,7 @@ def run(settings: StatusConfig) -> int:
 def _power(folder: RunFolder, ledger: Ledger) -> tuple[list[Power], bool]:
     """Nothing to show where every gate set is retired."""
     try:
-        return standing(folder, ledger, max_readings=GATE_READINGS, max_detectable=MAX_DETECTABLE)
+        return standing(folder, ledger)
     except RoundError:
         return [], False
 

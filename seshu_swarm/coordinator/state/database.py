@@ -5,15 +5,16 @@ A connection is opened per transaction, so that any thread may write. Knows no r
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from seshu_swarm.errors import UsageError, from_os_error
+from seshu_swarm.errors import PackageError, SeshuError, UsageError, from_os_error
 
 BUSY_SECONDS = 10.0
-ENOSPC = 28
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rounds (
@@ -45,27 +46,68 @@ CREATE TABLE IF NOT EXISTS revisions (
 
 
 class Database:
-    """The tables of one run folder. Raises UsageError where the file cannot be opened."""
+    """The tables of one run folder; the file is its owner's alone.
+
+    Raises UsageError where it cannot be opened or written, PackageError where it is damaged,
+    DiskFullError.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._create()
         with self.open() as connection:
             connection.executescript(_TABLES)
+
+    def _create(self) -> None:
+        # Never of a file that is there: to close it would drop the locks of this process's connections.
+        try:
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            raise UsageError(
+                f"cannot open the ledger {self._path}: there is no such folder",
+                way_out="check --state-dir",
+            ) from None
+        except OSError as error:
+            raise from_os_error(error, str(self._path)) from error
 
     @contextmanager
     def open(self) -> Iterator[sqlite3.Connection]:
         """One transaction: kept when the block ends, undone when it raises."""
         try:
-            connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS)
-        except sqlite3.OperationalError as error:
-            raise UsageError(f"cannot open the ledger {self._path}: {error}") from None
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            with connection:
-                yield connection
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise from_os_error(OSError(ENOSPC, str(error)), str(self._path)) from error
-            raise
-        finally:
-            connection.close()
+            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                with connection:
+                    yield connection
+        except sqlite3.DatabaseError as error:
+            named = _named(error, self._path)
+            if named is None:
+                raise
+            raise named from error
+
+
+def _named(error: sqlite3.DatabaseError, path: Path) -> SeshuError | None:
+    """What a maintainer can do something about; a mistake in a statement is none of it."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return from_os_error(OSError(errno.ENOSPC, str(error)), str(path))
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return PackageError(
+            f"the ledger {path} is damaged: {error}",
+            rule="nothing is decided on a ledger that cannot be read whole",
+            way_out="restore the newest backup: coordinator restore FILE --state-dir NEW_FOLDER",
+        )
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return UsageError(
+            f"the ledger {path} is locked by another program: {error}",
+            rule=f"a write waits {BUSY_SECONDS:g} seconds at most",
+            way_out="close what reads or copies it, then try again",
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")):
+        return UsageError(
+            f"the ledger {path} cannot be opened or written: {error}",
+            rule="it and its folder belong to whoever runs the coordinator",
+            way_out="run as its owner, on a disk that can be written and does not fail",
+        )
+    return None

@@ -12,6 +12,7 @@ from seshu_swarm.coordinator.blind.held_out import read_held_out
 from seshu_swarm.coordinator.blind.judging import FinalWord, conclude
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.limits import max_detectable
 from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
@@ -31,15 +32,14 @@ class Gated:
         return "; ".join(self.verdict.reasons)
 
 
-def pass_gate(
-    folder: RunFolder, ledger: Ledger, *, base: str, candidate: str, rule: AcceptRule | None = None
-) -> Gated:
+def pass_gate(folder: RunFolder, ledger: Ledger, *, base: str, candidate: str) -> Gated:
     """Read the gate set in use with both revisions. Raises RoundError where all are retired."""
     sets = HoldOuts(folder, ledger.database)
     name = sets.in_use(Role.GATE).name
     reading = Readings(ledger.database).note(name, f"{candidate} against {base}")
     word = measure(folder.package(base), folder.package(candidate), sets.path(name))
     found = word.comparisons
+    rule = AcceptRule(max_detectable=max_detectable(ledger))
     verdict = gate(found.gains, found.harms, test_index=reading, rule=rule)
     return Gated(verdict, word, name, reading)
 
