@@ -19,3 +19,10 @@ def needed_packages(ledger: Ledger) -> tuple[str, ...]:
         if published.state is RoundState.PUBLISHED:
             found |= {a.digest for a in ledger.adapters(published.number) if was_merged(a)}
     return tuple(sorted(digest for digest in found if digest))
+
+
+def public_packages(ledger: Ledger) -> frozenset[str]:
+    """Digests that this run itself has named to the swarm: no adapter of a donor has one of them."""
+    found = {one.revision for one in Lineage(ledger.database).all()}
+    found |= {ledger.fact("catalogue"), *(ledger.fact("revealed") or {}).values()}
+    return frozenset(digest for digest in found if digest)
