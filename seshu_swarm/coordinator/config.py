@@ -14,6 +14,8 @@ LANGUAGES = ("hi", "ta", "bn")
 GATE_READINGS = 10  # after that the spent alpha asks for gains that few adapters bring
 MAX_DETECTABLE = 0.05
 MIN_KEPT_ROUNDS = 5
+# What one scoring batch looks like, to find the number of threads that suits it.
+SCORED_WINDOWS, SCORED_TOKENS = 4, 512
 MIN_SCORE_CALLS = 4
 MAX_RANK = 64  # as the strict reader and the run record have it
 MAX_LICENCE_CHARACTERS = 300
@@ -127,7 +129,8 @@ class RunConfig(NetworkConfig):
         GATE_READINGS, "Most readings of a gate set; the next one in reserve takes its place then."
     )
     min_gain: float = setting(
-        0.002, "Least gain, in bits per byte, for which an adapter is taken into a mixture."
+        0.002,
+        "Least gain, in bits per byte, of a mixture; each of n members must bring an nth of it.",
     )
     max_detectable: float = setting(
         MAX_DETECTABLE,
@@ -179,6 +182,7 @@ class PushConfig(OutputConfig):
     tag: str = setting("", "Name of the release there.")
     after_revision: str | None = setting(None, "Revision of the release pushed before.")
     after_commit: str | None = setting(None, "Its commit.")
+    withdrawn: tuple[str, ...] = setting((), "Revisions of the run that were withdrawn.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,7 @@ def test_without_replay_the_old_language_is_forgotten_and_the_gate_says_no(
     assert after["hi"] < before["hi"] and after["ta"] > before["ta"] + 10 * NO_HARM
     assert run.text("hi") == text
     assert "not passed" in (kept / "README.md").read_text(encoding="utf-8")
+    assert not list(run.folder.training_state.glob("new-text-*"))
 
 
 class KilledError(Exception):
@@ -121,7 +123,11 @@ class KilledError(Exception):
 
 
 def test_killed_before_the_gate_it_meets_the_gate_with_what_was_trained(
-    run: Run, hindi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    hindi: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     unbroken = run.copy(tmp_path / "unbroken")
     pretrain(unbroken, hindi)
@@ -129,12 +135,14 @@ def test_killed_before_the_gate_it_meets_the_gate_with_what_was_trained(
     def die(*arguments: object, **keywords: object) -> None:
         raise KilledError
 
-    for step in ("pass_gate", "add_text"):
+    for step in ("pass_gate", "add_text", "move_head"):
         with monkeypatch.context() as patched, pytest.raises(KilledError):
             patched.setattr(continuing, step, die)
             pretrain(run, hindi)
     # It trains no more: the candidate and its text are there already.
+    capsys.readouterr()
     pretrain(run, tmp_path / "gone", max_steps=1)
+    assert f"--data {tmp_path / 'gone'} is not read now" in capsys.readouterr().out
     assert run.head == unbroken.head
     assert run.text("hi") == unbroken.text("hi")
     assert Readings(run.ledger.database).count("gate-1") == 1
@@ -165,7 +173,14 @@ def test_an_open_round_ends_only_when_the_head_moves(run: Run, hindi: Path) -> N
 
 def test_without_new_text_the_run_s_own_is_trained_on(run: Run) -> None:
     parent = run.head
+    # Text of a candidate whose "no" was killed halfway.
+    left = run.folder.training_state / "new-text-0123456789ab.jsonl"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("")
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     pretrain(run, None)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert not left.exists()
     about = packages.read_manifest(run.folder.package(run.head)).about
     assert about["parent"] == parent and sorted(about["data"]) == ["hi", "ta"]
     assert about["replayed"] == {} and about["settings"]["replay_share"] == 0.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -112,7 +115,7 @@ def test_killed_and_run_again_it_ends_with_the_same_digest(
     run, rounds = made
     unbroken = run.copy(tmp_path / "unbroken")
     revoke(unbroken.folder, unbroken.ledger, rounds.early, "why")
-    for k, step in enumerate(("_written", "pass_gate", "end_open_round")):
+    for k, step in enumerate(("_written", "pass_gate", "move_head")):
         broken = run.copy(tmp_path / f"broken-{k}")
 
         def die(*arguments: object, **keywords: object) -> None:
@@ -200,6 +203,55 @@ def test_an_open_round_ends_and_its_donors_are_told(run: Run, rounds: Rounds) ->
     found = run.ledger.adapter(waiting)
     assert found is not None and found.reason.startswith("STALE_BASE")
     assert run.folder.report(current.number).exists()
+
+
+# The real command, killed with -9 in the transaction, before its last statement.
+KILLED = """
+import os, signal, sys
+from seshu_swarm.coordinator import __main__ as coordinator
+from seshu_swarm.coordinator.upkeep import moving
+moving.add_revision = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(coordinator.main())
+"""
+
+
+def test_killed_while_the_head_moves_all_of_it_is_undone(run: Run, rounds: Rounds) -> None:
+    current = run.ledger.begin_round(parent=run.head, seed=1, closes_at=0.0)
+    waiting, judged = "cd" * 32, "ef" * 32
+    for digest in (waiting, judged):
+        hand_in(run, digest)
+    run.ledger.judge(judged, state="rejected", reason="NOT_FINITE", gain="", next_step="")
+
+    def state() -> list[object]:
+        ledger = run.ledger
+        found = [ledger.adapter(digest) for digest in (rounds.early, waiting, judged)]
+        return [ledger.rounds(), run.lineage.all(), ledger.fact("revision"), *found]
+
+    before = state()
+    command = [sys.executable, "-c", KILLED, "revoke", rounds.early, "--max-threads", "1"]
+    command += ["--state-dir", str(run.folder.path)]
+    killed = subprocess.run(command, check=False, capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert state() == before and Readings(run.ledger.database).count("gate-1") == 1
+    outcome = revoke(run.folder, run.ledger, rounds.early, "why")
+    assert run.head == outcome.revision and Readings(run.ledger.database).count("gate-1") == 1
+    reasons = [
+        found.reason for d in (rounds.early, waiting, judged) if (found := run.ledger.adapter(d))
+    ]
+    assert reasons[0] == "REVOKED: why" and reasons[1].startswith("STALE_BASE")
+    # Who had a verdict keeps it.
+    assert reasons[2] == "NOT_FINITE"
+    assert run.ledger.round(current.number).state is RoundState.ABORTED
+    # Killed before the report, the same command writes it.
+    run.folder.report(current.number).unlink()
+    revoke(run.folder, run.ledger, rounds.early, "why")
+    assert run.folder.report(current.number).exists()
+
+
+def test_the_gate_reads_what_the_run_was_started_with(run: Run, rounds: Rounds) -> None:
+    run.ledger.set_fact("max_detectable", 1e-9)
+    outcome = revoke(run.folder, run.ledger, rounds.early, "why")
+    assert "hi is unscored" in outcome.text and "ta is unscored" in outcome.text
 
 
 def test_it_is_refused_ever_after(run: Run, rounds: Rounds) -> None:

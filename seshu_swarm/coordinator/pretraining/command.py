@@ -8,7 +8,10 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from seshu_swarm import checkpoints, log
 from seshu_swarm.coordinator.config import PretrainConfig
@@ -30,6 +33,7 @@ from seshu_swarm.packages import publish_folder
 from seshu_swarm.progress import Bar
 from seshu_swarm.schedule import Schedule
 from seshu_swarm.threads import set_threads
+from seshu_swarm.training import StepReport
 
 FRESH_LEARNING_RATE = 4e-3
 LATER_LEARNING_RATE = 1e-3  # a peak as high as the first one's forgets what was learned
@@ -65,7 +69,7 @@ def _first(settings: PretrainConfig, folder: RunFolder, ledger: Ledger) -> int:
 
 def _go_on(settings: PretrainConfig, folder: RunFolder, ledger: Ledger, head: Revision) -> int:
     shape = checkpoints.read_shape(folder.package(head.revision))
-    candidate = continuing.waiting(ledger, head)
+    candidate = continuing.waiting(ledger, head, data=settings.data)
     if candidate is None:
         new = continuing.new_text(folder, ledger, settings.data)
         old = run_text(folder)
@@ -91,22 +95,17 @@ def _train(
     earlier: Earlier | None,
 ) -> str | None:
     """The digest of the new package, or None if it was stopped on the way."""
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     set_threads(settings.max_threads, shape, batch_size=settings.batch_size, length=settings.length)
     fresh = folder.packages / "pretraining"
     shutil.rmtree(fresh, ignore_errors=True)
-    with Bar("pretraining") as bar:
+    with _stop_asked() as stopped, Bar("pretraining") as bar:
         digest = pretrain(
             shape,
             documents,
             fresh,
             settings=_training(settings, earlier),
             earlier=earlier,
-            on_step=lambda report: bar.update(
-                report.progress, loss=report.loss, tokens_per_second=report.tokens_per_second
-            ),
+            on_step=partial(_show, bar),
             should_stop=stopped.is_set,
             resume_folder=folder.training_state,
         )
@@ -115,6 +114,25 @@ def _train(
         return None
     publish_folder(fresh, folder.package(digest))
     return digest
+
+
+def _show(bar: Bar, step: StepReport) -> None:
+    bar.update(step.progress, loss=step.loss, tokens_per_second=step.tokens_per_second)
+
+
+@contextmanager
+def _stop_asked() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C or SIGTERM; what these did before, they do again afterwards."""
+    stopped = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stopped.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _training(settings: PretrainConfig, earlier: Earlier | None) -> PretrainSettings:

@@ -15,10 +15,10 @@ from seshu_swarm import checkpoints, log
 from seshu_swarm.coordinator.pretraining.text import add_text, run_text
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts
 from seshu_swarm.coordinator.state.ledger import Ledger
-from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
+from seshu_swarm.coordinator.state.lineage import Kind, Revision
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.coordinator.upkeep.ending import end_open_round
 from seshu_swarm.coordinator.upkeep.gating import Gated, pass_gate, table
+from seshu_swarm.coordinator.upkeep.moving import Move, move_head
 from seshu_swarm.data.decontaminate import clean
 from seshu_swarm.data.folder import read_documents
 from seshu_swarm.data.holdout import read_holdout
@@ -64,10 +64,19 @@ def new_text(folder: RunFolder, ledger: Ledger, data: str | None) -> Text:
     return by_language
 
 
-def waiting(ledger: Ledger, head: Revision) -> str | None:
-    """The candidate that was trained on this head and has not met the gate: a killed run's."""
+def waiting(ledger: Ledger, head: Revision, *, data: str | None) -> str | None:
+    """The candidate that was trained on this head and has not met the gate: a killed run's.
+
+    It is said that it goes first, and that `data` is not read then.
+    """
     found = ledger.fact(FACT)
-    return str(found["revision"]) if found and found["parent"] == head.revision else None
+    if not found or found["parent"] != head.revision:
+        return None
+    candidate = str(found["revision"])
+    unread = f"; --data {data} is not read now: give it again afterwards" if data else ""
+    text = f"{candidate} was trained before and meets the gate first{unread}"
+    log.event("waiting", text, revision=candidate, unread=data)
+    return candidate
 
 
 def keep(
@@ -78,6 +87,8 @@ def keep(
     new: Mapping[str, Sequence[Document]],
 ) -> None:
     """Note a candidate, and the new text that becomes the run's if it passes."""
+    for left in folder.training_state.glob(_text_of(folder, "*").name):
+        left.unlink()
     lines = "".join(document_line(document) for found in new.values() for document in found)
     write_whole(_text_of(folder, candidate), lines.encode("utf-8"))
     ledger.set_fact(FACT, {"revision": candidate, "parent": head.revision})
@@ -87,23 +98,23 @@ def decide(folder: RunFolder, ledger: Ledger, head: Revision, candidate: str) ->
     """The gate. Raises RoundError where it says no: the candidate is named, the head stays."""
     gated = pass_gate(folder, ledger, base=head.revision, candidate=candidate)
     _write_gate(folder.package(candidate), head, gated)
+    text = _text_of(folder, candidate)
     if not gated.verdict.accepted:
         ledger.set_fact(FACT, None)
+        text.unlink(missing_ok=True)
         raise RoundError(
             f"the gate said no to {candidate}: {gated.text}",
             rule=f"the run stays at {head.revision}; the other is kept in {folder.packages}",
             way_out="train longer, on more varied text, with a larger --replay-share or a smaller rate",
         )
-    end_open_round(folder, ledger, f"the base was trained on: {candidate[:12]}")
-    text = _text_of(folder, candidate)
     documents = read_items(text, document_of, bad_rows="refuse")
     add_text(
         folder, {d.language: [e for e in documents if e.language == d.language] for d in documents}
     )
-    lineage = Lineage(ledger.database)
-    lineage.add(candidate, parent=head.revision, kind=Kind.PRETRAINING, round_=head.round)
+    why = f"the base was trained on: {candidate[:12]}"
+    move_head(folder, ledger, Move(head=head, revision=candidate, kind=Kind.PRETRAINING, why=why))
     ledger.set_fact(FACT, None)
-    text.unlink()
+    text.unlink(missing_ok=True)
     said = f"pretrained revision {candidate} from {head.revision[:12]}: {gated.text}"
     log.event("pretrained", said, revision=candidate, parent=head.revision)
 

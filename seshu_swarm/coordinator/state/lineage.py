@@ -51,6 +51,11 @@ def add_revision(
     connection.execute("REPLACE INTO facts VALUES ('revision', ?)", (f'"{revision}"',))
 
 
+def withdraw_revision(connection: sqlite3.Connection, revision: str, why: str) -> None:
+    """Within a caller's transaction."""
+    connection.execute("UPDATE revisions SET withdrawn = ? WHERE revision = ?", (why, revision))
+
+
 class Lineage:
     """The line of one run."""
 
@@ -59,20 +64,22 @@ class Lineage:
 
     def add(self, revision: str, *, parent: str | None, kind: Kind, round_: int = 0) -> None:
         """Make `revision` the head. Raises UsageError unless `parent` is the head now."""
+        self.must_follow(revision, parent)
+        with self._database.open() as connection:
+            add_revision(connection, revision, parent=parent, kind=kind, round_=round_)
+
+    def must_follow(self, revision: str, parent: str | None) -> None:
+        """Raises UsageError unless `parent` is the head now, or `revision` is already."""
         head = self.head()
         if head is not None and head.revision not in (parent, revision):
             raise UsageError(
                 f"revision {revision[:12]} was made from {str(parent)[:12]}",
                 rule=f"the run is at {head.revision[:12]}: each revision has one successor",
             )
-        with self._database.open() as connection:
-            add_revision(connection, revision, parent=parent, kind=kind, round_=round_)
 
     def withdraw(self, revision: str, why: str) -> None:
         with self._database.open() as connection:
-            connection.execute(
-                "UPDATE revisions SET withdrawn = ? WHERE revision = ?", (why, revision)
-            )
+            withdraw_revision(connection, revision, why)
 
     def all(self) -> list[Revision]:
         """Oldest first."""

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm import checkpoints, log, packages
+from seshu_swarm.coordinator.config import SCORED_TOKENS, SCORED_WINDOWS
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.states import REVOKED
-from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.ledger import Judgement, Ledger
 from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
+from seshu_swarm.coordinator.state.removing import remove_package
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.upkeep.config import RevokeConfig
-from seshu_swarm.coordinator.upkeep.ending import end_open_round
 from seshu_swarm.coordinator.upkeep.finding import find_merged
 from seshu_swarm.coordinator.upkeep.gating import is_no_worse, pass_gate
+from seshu_swarm.coordinator.upkeep.moving import Move, judge, move_head, report_aborted
 from seshu_swarm.coordinator.upkeep.replaying import (
     METHOD,
     Recipe,
@@ -35,9 +37,6 @@ from seshu_swarm.coordinator.upkeep.revocation_card import CLAIMS, revocation_ca
 from seshu_swarm.errors import RoundError
 from seshu_swarm.packages import publish_folder
 from seshu_swarm.threads import set_threads
-
-# What one scoring batch looks like, to find the number of threads that suits it.
-SCORED_WINDOWS, SCORED_TOKENS = 4, 512
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,25 @@ def revoke(folder: RunFolder, ledger: Ledger, digest: str, reason: str) -> Outco
     tainted = tuple(r for r, recipes in made_by.items() if digest in adapters_of(recipes))
     if not tainted:
         raise _too_late(digest, line[0])
-    _refuse_for_ever(ledger, digest, reason)
-    head = line[-1]
+    head, refused = line[-1], _refused_for_ever(ledger, digest, reason)
     text = "it had been taken out already"
     if head.revision in tainted:
         about = _about(folder, line, made_by[head.revision], digest)
         revision, text = _remake(folder, ledger, about, reason)
-        end_open_round(folder, ledger, f"adapter {digest[:12]} was revoked from its base")
-        for revision_with in tainted:
-            lineage.withdraw(revision_with, f"it contains the revoked adapter {digest}")
-        lineage.add(revision, parent=head.revision, kind=Kind.REVOCATION, round_=head.round)
+        move = Move(
+            head=head,
+            revision=revision,
+            kind=Kind.REVOCATION,
+            why=f"adapter {digest[:12]} was revoked from its base",
+            withdrawn=dict.fromkeys(tainted, f"it contains the revoked adapter {digest}"),
+            judgements=refused,
+        )
+        move_head(folder, ledger, move)
         head = lineage.since_boundary()[-1]
+    else:
+        with ledger.database.open() as connection:
+            judge(connection, refused)
+    report_aborted(folder, ledger)
     return Outcome(head.revision, tainted, _descendants(ledger, tainted, digest), text)
 
 
@@ -110,17 +117,13 @@ def _too_late(digest: str, boundary: Revision) -> RoundError:
     )
 
 
-def _refuse_for_ever(ledger: Ledger, digest: str, reason: str) -> None:
+def _refused_for_ever(ledger: Ledger, digest: str, reason: str) -> tuple[Judgement, ...]:
     """The verdict that intake answers whoever hands it in again; the first reason stays."""
     found = ledger.adapter(digest)
-    if found is not None and not found.reason.startswith(REVOKED):
-        ledger.judge(
-            digest,
-            state="rejected",
-            reason=f"{REVOKED}: {reason}",
-            gain=found.gain,
-            next_step="train a new adapter on the newest checkpoint",
-        )
+    if found is None or found.reason.startswith(REVOKED):
+        return ()
+    next_step = "train a new adapter on the newest checkpoint"
+    return (Judgement(digest, "rejected", f"{REVOKED}: {reason}", found.gain, next_step),)
 
 
 def _about(
@@ -153,7 +156,7 @@ def _remake(
         gated = pass_gate(folder, ledger, base=boundary, candidate=revision)
         text = f"{len(about['recipes'])} round(s) replayed without it ({gated.text})"
         if not is_no_worse(gated.verdict):
-            shutil.rmtree(folder.package(revision))
+            remove_package(folder, revision)
             about = about | {"recipes": []}
             revision = _written(folder, about)
             text = f"without it the gate said no, so the boundary's weights return ({gated.text})"
