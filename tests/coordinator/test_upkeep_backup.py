@@ -238,3 +238,35 @@ def test_what_is_no_backup_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="format 2"):
         restore_backup(repacked(file, tmp_path / "newer", newer), RunFolder(tmp_path / "a"))
     assert not (tmp_path / "a").exists()
+
+
+def test_into_the_folder_where_one_stands(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, folder = tmp_path / "copy.tar.gz", tmp_path / "here"
+    write_backup(run.folder, file, with_packages=False)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert restore.run(RestoreConfig(state_dir=".", file=str(file))) == 0
+    assert Ledger(folder / "ledger.sqlite").fact("run_id") == "seshu"
+
+
+def test_what_lies_in_the_way_is_named_and_kept(run: Run, tmp_path: Path) -> None:
+    file, left = tmp_path / "copy.tar.gz", tmp_path / "a.partial"
+    write_backup(run.folder, file, with_packages=False)
+    left.mkdir()
+    (left / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match=r"a\.partial is there already.*remove it"):
+        restore_backup(file, RunFolder(tmp_path / "a"))
+    assert (left / "thesis.txt").read_text() == "years of work" and not (tmp_path / "a").exists()
+
+
+def test_status_shows_what_the_run_was_started_with(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = run.copy(tmp_path / "state")
+    assert "unscored" not in said(capsys, copy.folder)
+    copy.ledger.set_fact("max_detectable", 1e-9)
+    copy.ledger.set_fact("gate_readings", 47)
+    out = said(capsys, copy.folder)
+    assert "unscored" in out and " 47 " in out

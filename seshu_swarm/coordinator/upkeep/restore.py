@@ -46,7 +46,7 @@ def run(settings: RestoreConfig) -> int:
 def restore_backup(file: Path, folder: RunFolder) -> Contents:
     """Unpack into `folder`, which appears whole or not at all.
 
-    Raises UsageError where the folder is not empty, PackageError for a file that is no backup or is
+    Raises UsageError where the folder is not empty or another restore left its half, PackageError for a file that is no backup or is
     cut short, DigestError for changed bytes.
     """
     if folder.path.exists() and any(folder.path.iterdir()):
@@ -55,13 +55,15 @@ def restore_backup(file: Path, folder: RunFolder) -> Contents:
             rule="a backup is restored into a folder of its own",
             way_out="choose another --state-dir, or move that one away",
         )
-    partial = folder.path.with_name(folder.path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    # Resolved: "." has no name to make another of, and a link's target is what the run lies in.
+    final = folder.path.resolve()
+    partial = final.with_name(f"{final.name}.partial")
+    _make(partial)
     try:
         contents = _unpack(file, partial)
-        if folder.path.exists():
-            folder.path.rmdir()
-        os.replace(partial, folder.path)
+        if final.exists():
+            final.rmdir()
+        os.replace(partial, final)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise PackageError(
             f"{file} cannot be read as a backup: {error}",
@@ -75,10 +77,23 @@ def restore_backup(file: Path, folder: RunFolder) -> Contents:
     return contents
 
 
+def _make(partial: Path) -> None:
+    """Raises UsageError where it is there already: nobody says that it is ours to remove."""
+    try:
+        partial.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise UsageError(
+            f"{partial} is there already",
+            rule="a backup is unpacked there before it takes its place",
+            way_out="an earlier restore was killed, or works now: remove it once none does",
+        ) from None
+    except OSError as error:
+        raise from_os_error(error, str(partial)) from error
+
+
 def _unpack(file: Path, folder: Path) -> Contents:
     found: dict[str, FileEntry] = {}
     contents: Contents | None = None
-    folder.mkdir(mode=0o700, parents=True)
     with tarfile.open(file, mode="r:gz") as tar:
         for member in tar:
             check_name(member.name)
