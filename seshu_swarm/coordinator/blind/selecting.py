@@ -103,7 +103,7 @@ def _void(
     each = best.mixture.lam / len(members) if members else LONE_LAM
     for name, control in (("NULL", controls.null), ("NOISE", controls.noise)):
         trial = search.weigh((*members, control), each * (len(members) + 1))
-        if trial is None or trial.beats(best, by=search.rule.min_gain):
+        if trial is None or search.keeps(trial, best):
             return f"{name}_ACCEPTED: control {control} passed the test that members pass"
     return None
 
@@ -128,5 +128,5 @@ def _reason(name: str, search: Search, best: Trial, duplicates: Mapping[str, str
     if gain > search.rule.min_gain:
         text = "it helps, but a mixture without it is better"
         return Reason(False, "OUTSHONE", text, "train on from the next base", gain)
-    text = f"it adds less than {search.rule.min_gain:g} bits per byte"
+    text = "without it the mixture loses nothing that counts"
     return Reason(False, "NO_GAIN", text, "train longer or on more rows", gain)

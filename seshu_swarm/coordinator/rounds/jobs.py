@@ -51,7 +51,7 @@ class ScoringJobs:
         """A selection, on the tuning set. Raises DeadlineError, RoundError, as all of these do."""
         held_out = self._hold_outs.in_use(Role.TUNING).name
         job = self._job(Phase.CHOOSE, held_out, rule=asdict(rule), languages=candidates.languages)
-        return await self._ask(job, candidates.adapters)
+        return await self._ask(job, candidates.adapters) | {"rule": asdict(rule)}
 
     async def decide(self, candidates: Candidates, mixture: Mixture, rule: AcceptRule) -> Facts:
         """The gate's word, with the set that was read and the number of the reading."""
@@ -65,7 +65,8 @@ class ScoringJobs:
             test_index=reading,
         )
         members = {name: candidates.adapters[name] for name in mixture.ids}
-        return await self._ask(job, members) | {"hold_out": held_out, "reading": reading}
+        about = {"hold_out": held_out, "reading": reading, "rule": asdict(rule)}
+        return await self._ask(job, members) | about
 
     async def conclude(self, revision: str) -> Facts:
         """The final word on a checkpoint as it was written."""
