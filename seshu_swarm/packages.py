@@ -19,6 +19,8 @@ from typing import Any
 from seshu_swarm.errors import DigestError, PackageError, from_os_error
 
 MANIFEST = "manifest.json"
+# What is not whole yet lies beside its place under this ending.
+PARTIAL = ".partial"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 10_000
 
@@ -79,10 +81,25 @@ def _check(manifest: Manifest) -> None:
         )
     for name, entry in manifest.files.items():
         check_name(name)
+        _check_place(name, manifest)
         if not (
             type(entry.size_bytes) is int and entry.size_bytes >= 0 and is_digest(entry.digest)
         ):
             raise PackageError(f"manifest entry {name!r} is malformed: {entry}")
+
+
+def _check_place(name: str, manifest: Manifest) -> None:
+    """Refuse names that cannot lie in one folder together: none of them could ever be whole."""
+    path = PurePosixPath(name)
+    folders = {str(parent) for parent in path.parents}
+    if clash := sorted(f for f in folders if f == MANIFEST or f in manifest.files):
+        raise PackageError(
+            f"file name {name!r}", rule=f"{clash[0]!r} is a file, so nothing lies below it"
+        )
+    if any(part.endswith(PARTIAL) for part in path.parts):
+        raise PackageError(
+            f"file name {name!r}", rule=f"names with {PARTIAL} are those of broken transfers"
+        )
 
 
 def check_name(name: str) -> None:
@@ -148,7 +165,7 @@ def verify(folder: Path, digest: str | None = None, names: Iterable[str] | None 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old bytes or the new ones, never half of them."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:

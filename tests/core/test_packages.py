@@ -128,6 +128,23 @@ def test_a_malformed_manifest_is_refused(fields: dict[str, Any]) -> None:
         packages.parse_manifest(manifest_bytes(**fields))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a", "a/b"],
+        ["a/b", "a/b/c/d", "z"],
+        [f"{packages.MANIFEST}/x"],
+        ["a", "a.partial"],
+        ["a.partial/b"],
+    ],
+)
+def test_names_that_cannot_lie_together_are_refused(names: list[str]) -> None:
+    with pytest.raises(PackageError, match=r"file name 'a|file name 'manifest.json/x"):
+        packages.parse_manifest(manifest_bytes(files=dict.fromkeys(names, ENTRY)))
+    near = dict.fromkeys(["a", "a.b/c", "ab/a", f"sub/{packages.MANIFEST}"], ENTRY)
+    assert len(packages.parse_manifest(manifest_bytes(files=near)).files) == 4
+
+
 def test_a_manifest_has_one_form_only() -> None:
     data = manifest_bytes()
     for other in (data + b"\n", data.replace(b"\n", b""), data.replace(b'"a"', b'"\\u0061"')):
