@@ -28,7 +28,7 @@ from seshu_swarm.data.holdout import read_holdout
 from seshu_swarm.data.jsonl import document_line, row_line
 from seshu_swarm.data.phrasebook import build
 from seshu_swarm.data.text import Corpus
-from seshu_swarm.errors import DataError, DigestError, UsageError
+from seshu_swarm.errors import DataError, DigestError, RoundError, UsageError
 from tests.coordinator.runs import Run
 
 LANGUAGES = ("hi", "ta")
@@ -175,6 +175,26 @@ def test_new_sets_are_as_large_and_share_no_text_with_what_is_known(
     # The next in use, when the old one is retired, is the one that waits.
     assert reveal(run, set="gate-1") == 0
     assert sets_of(run).in_use(Role.GATE).name == "gate-2"
+
+
+def test_a_tuning_set_is_drawn_where_none_would_be_left(run: Run, more_text: Path) -> None:
+    reveal(run, set="tuning-1", yes=True)
+    with pytest.raises(RoundError, match="every tuning set of the run is retired"):
+        sets_of(run).in_use(Role.TUNING)
+    assert reveal(run, draw=str(more_text)) == 0
+    sets = sets_of(run)
+    assert sets.in_use(Role.TUNING).name == "tuning-2"
+    assert [s.name for s in sets.all()][3:] == ["tuning-2", "gate-2", "final-2"]
+    old, new = (read_holdout(sets.path(name)) for name in ("tuning-1", "tuning-2"))
+    for language in LANGUAGES:
+        assert len(new.rows[language]) >= 0.9 * len(old.rows[language])
+    digests = [{i.digest for i in read_holdout(sets.path(s.name)).items()} for s in sets.all()]
+    assert len(set().union(*digests)) == sum(len(found) for found in digests)
+
+
+def test_drawn_and_retired_in_one_command(run: Run, more_text: Path) -> None:
+    assert reveal(run, draw=str(more_text), set="tuning-1") == 0
+    assert sets_of(run).in_use(Role.TUNING).name == "tuning-2"
 
 
 def windows_of(text: str) -> set[str]:

@@ -50,7 +50,8 @@ class RevealConfig(RunFolderConfig):
     set: str | None = setting(None, "Retire this set first, gate-1 for instance.")
     yes: bool = setting(False, "Retire it although no other of its role is in reserve.")
     draw: str | None = setting(
-        None, "Folder of new text, as for open: draw a new gate set and a new final set from it."
+        None,
+        "Folder of new text, as for open: draw a gate and a final set from it, and a tuning set if none is left.",
     )
     check: str | None = setting(None, "Check this revealed file instead; needs no run.")
     salt: str | None = setting(None, "Its salt, hexadecimal, with --check.")

@@ -1,18 +1,18 @@
-"""New gate and final sets from text that nobody has seen: not donors, not pretraining, no other set.
+"""New held-out sets from text that nobody has seen: not donors, not pretraining, no other set.
 
-As large as the last sets of their roles. They are committed to at once; the first of a role without
+A gate and a final set each time, and a tuning set where the run would have none; as large as the last sets of their roles. They are committed to at once; the first of a role without
 a set in use is in use, others wait in reserve.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seshu_swarm import packages
 from seshu_swarm.coordinator.pretraining.text import run_text
-from seshu_swarm.coordinator.state.hold_outs import HeldOutSet, HoldOuts, Role
+from seshu_swarm.coordinator.state.hold_outs import HeldOutSet, HoldOuts, Role, SetState
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.catalogue import read_pretrain_shard, read_shard
@@ -24,35 +24,54 @@ from seshu_swarm.data.splits import SplitSizes, split
 from seshu_swarm.data.text import Corpus, Document, Row
 from seshu_swarm.errors import DataError
 
-DRAWN = (Role.GATE, Role.FINAL)
+ALWAYS_DRAWN = (Role.GATE, Role.FINAL)
 SECRET_BYTES = 32
 LEAST_SHARE = 0.9  # of the last set's items: near copies fall out of the new one
 MAX_HELD_SHARE = 0.9
 
 
-def draw(folder: RunFolder, ledger: Ledger, data: Path) -> list[HeldOutSet]:
-    """Draw, keep and commit to the new sets. Raises DataError where the text is too little."""
+def draw(
+    folder: RunFolder, ledger: Ledger, data: Path, *, retiring: str | None = None
+) -> list[HeldOutSet]:
+    """Draw, keep and commit to the new sets; the set named `retiring` counts as gone.
+
+    Raises DataError where the text is too little.
+    """
     languages: list[str] = ledger.fact("languages")
     sets = HoldOuts(folder, ledger.database)
-    earlier = {role: read_holdout(sets.path(_last(sets, role).name)) for role in DRAWN}
-    found = read_folder(data, languages)
+    earlier = {
+        role: read_holdout(sets.path(_last(sets, role).name))
+        for role in drawn_roles(sets, retiring)
+    }
+    parts = split(
+        _unknown(folder, ledger, read_folder(data, languages)),
+        languages=languages,
+        secret=secrets.token_bytes(SECRET_BYTES),
+        sizes=_sizes(earlier),
+    )
+    drawn: dict[Role, Holdout] = {role: getattr(parts, role) for role in earlier}
+    for role, last in earlier.items():
+        _check(data, role, drawn[role], last)
+    return [sets.add(role, holdout) for role, holdout in drawn.items()]
+
+
+def drawn_roles(sets: HoldOuts, retiring: str | None) -> list[Role]:
+    """Gate and final, and every role without a set that is in use or waits, `retiring` aside."""
+    left = {
+        one.role for one in sets.all() if one.state is not SetState.RETIRED and one.name != retiring
+    }
+    return [role for role in Role if role in ALWAYS_DRAWN or role not in left]
+
+
+def _unknown(folder: RunFolder, ledger: Ledger, found: Corpus) -> Corpus:
+    """What of a corpus nobody has seen."""
     items: list[Item] = [item for rows in found.rows.values() for item in rows]
     items += [item for documents in found.documents.values() for item in documents]
     kept, _ = clean(items, known_items(folder, ledger))
-    corpus = Corpus.of(
+    return Corpus.of(
         (item for item in kept if isinstance(item, Document)),
         (item for item in kept if isinstance(item, Row)),
     )
-    parts = split(
-        corpus,
-        languages=languages,
-        secret=secrets.token_bytes(SECRET_BYTES),
-        sizes=_sizes(earlier[Role.GATE], earlier[Role.FINAL]),
-    )
-    drawn = {Role.GATE: parts.gate, Role.FINAL: parts.final}
-    for role in DRAWN:
-        _check(data, role, drawn[role], earlier[role])
-    return [sets.add(role, drawn[role]) for role in DRAWN]
 
 
 def known_items(folder: RunFolder, ledger: Ledger) -> list[Item]:
@@ -74,14 +93,19 @@ def _last(sets: HoldOuts, role: Role) -> HeldOutSet:
     return [one for one in sets.all() if one.role is role][-1]
 
 
-def _sizes(gate: Holdout, final: Holdout) -> SplitSizes:
+def _sizes(earlier: Mapping[Role, Holdout]) -> SplitSizes:
+    """A role that is not drawn gets nothing."""
+    most = dict.fromkeys(Role, (0, 0)) | {
+        role: (_most(list(last.rows.values())), _most(list(last.documents.values())))
+        for role, last in earlier.items()
+    }
     return SplitSizes(
-        tuning_rows=0,
-        tuning_documents=0,
-        gate_rows=_most(list(gate.rows.values())),
-        gate_documents=_most(list(gate.documents.values())),
-        final_rows=_most(list(final.rows.values())),
-        final_documents=_most(list(final.documents.values())),
+        tuning_rows=most[Role.TUNING][0],
+        tuning_documents=most[Role.TUNING][1],
+        gate_rows=most[Role.GATE][0],
+        gate_documents=most[Role.GATE][1],
+        final_rows=most[Role.FINAL][0],
+        final_documents=most[Role.FINAL][1],
         minimum_rows=1,
         minimum_documents=1,
         max_held_share=MAX_HELD_SHARE,

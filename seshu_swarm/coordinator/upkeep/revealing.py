@@ -33,7 +33,7 @@ def run(settings: RevealConfig) -> int:
     with folder.hold():
         ledger = Ledger(folder.ledger)
         if settings.draw is not None:
-            for drawn in draw(folder, ledger, Path(settings.draw)):
+            for drawn in draw(folder, ledger, Path(settings.draw), retiring=settings.set):
                 text = f"drew {drawn.name} ({drawn.state}): commitment {drawn.commitment}"
                 facts = {"hold_out": drawn.name, "commitment": drawn.commitment}
                 log.event("drawn", text, state=str(drawn.state), **facts)
