@@ -23,22 +23,22 @@ class LoraSettings:
     `replay_share` of the steps see running text, where there is any.
     """
 
-    rank: int = 16
+    rank: int = FinetuneConfig.rank
     scale: float = 2.0
-    targets: tuple[str, ...] = TARGETS
-    learning_rate: float = 5e-3
-    warmup_fraction: float = 0.05
+    targets: tuple[str, ...] = FinetuneConfig.targets
+    learning_rate: float = FinetuneConfig.learning_rate
+    warmup_fraction: float = FinetuneConfig.warmup_fraction
     weight_decay: float = 0.0
-    max_steps: int = 2_000
-    max_seconds: float = 3_600.0
+    max_steps: int = FinetuneConfig.max_steps
+    max_seconds: float = FinetuneConfig.max_seconds
     held_out_share: float = 0.1
     max_held_out_rows: int = 200
     max_tokens: int = MAX_ROW_TOKENS
-    batch_tokens: int = 1_024
-    accumulation: int = 1
-    replay_share: float = 0.3
-    seed: int = 0
-    state_period_seconds: float = 20.0
+    batch_tokens: int = FinetuneConfig.batch_tokens
+    accumulation: int = FinetuneConfig.accumulate
+    replay_share: float = FinetuneConfig.replay_share
+    seed: int = FinetuneConfig.seed
+    state_period_seconds: float = FinetuneConfig.save_seconds
 
     def __post_init__(self) -> None:
         if not (self.rank >= 1 and 0 < self.scale <= MAX_SCALE):

@@ -51,14 +51,27 @@ async def tune(
     if (folder / packages.MANIFEST).exists():
         manifest = packages.verify(folder)
         log.event("trained", f"adapter {manifest.digest[:12]} was trained before", resumed=True)
-        return Tuned(folder, manifest.digest, dealt.language, len(dealt.rows))
+        # Of the rows that were dealt some were held out, and some were there twice.
+        return Tuned(folder, manifest.digest, dealt.language, int(manifest.about["num_rows"]))
     return await asyncio.to_thread(_train, base, dealt, settings, folder, Watch(guest, stop))
 
 
 def _folder(base: Path, dealt: Dealt, settings: FinetuneConfig) -> Path:
-    """One folder per base, rows and settings, so that a killed training finds its own again."""
+    """Of the adapter: one per base, rows and settings, so that the same command finds its own."""
+    return _place(base, dealt, settings, without=("state_period_seconds",))
+
+
+def _state_folder(base: Path, dealt: Dealt, settings: FinetuneConfig) -> Path:
+    """Of the training that is not done: also with more steps or time it is the same training."""
+    without = ("state_period_seconds", "max_steps", "max_seconds")
+    folder = _place(base, dealt, settings, without=without)
+    return folder.with_name(folder.name + ".state")
+
+
+def _place(base: Path, dealt: Dealt, settings: FinetuneConfig, *, without: tuple[str, ...]) -> Path:
     wanted = dataclasses.asdict(lora_settings(settings, has_text=bool(dealt.documents)))
-    del wanted["state_period_seconds"]
+    for name in without:
+        del wanted[name]
     items: list[Row | Document] = [*dealt.rows, *dealt.documents]
     digests = [item.digest for item in items]
     key = json.dumps([wanted, dealt.language, digests])
@@ -117,7 +130,7 @@ def _train(
             folder,
             settings=lora_settings(settings, has_text=bool(dealt.documents)),
             documents=dealt.documents,
-            resume_folder=folder.with_name(folder.name + ".state"),
+            resume_folder=_state_folder(base, dealt, settings),
             on_step=on_step,
             should_stop=watch.should_stop,
             before_step=watch.before_step,
