@@ -5,7 +5,7 @@ from __future__ import annotations
 from seshu_swarm import log
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import AutoConfig
-from seshu_swarm.peer.donating.donor import Donor
+from seshu_swarm.peer.donating.donor import Donor, check
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.host import HostingPeer
 from seshu_swarm.peer.lending import lend
@@ -15,6 +15,8 @@ from seshu_swarm.spans import Span, coverage
 
 
 def run(settings: AutoConfig) -> int:
+    check(settings)
+
     async def do_what_is_lacking(joined: Joined, guest: Guest, stop: Stop) -> bool:
         role, reason = await _choose(joined, settings)
         log.event("role", f"{role}: {reason}", role=str(role), reason=reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from seshu_swarm.peer.guest import GuestConfig
 
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 TASK = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+REPOSITORY = re.compile(r"[\w-]+/\w[\w.-]*")
+MAX_LICENCE_CHARACTERS = 300  # a record takes no longer text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,11 @@ class FinetuneConfig(LentConfig):
     )
     store: str = setting("swarm", "Where the adapter goes: swarm, file, or hub.")
     repository: str = setting("", "Hub repository OWNER/NAME to push to, with --store hub.")
-    licence: str = setting("CC-BY-4.0", "Licence under which you give the adapter.")
+    licence: str | None = setting(
+        None,
+        "Licence under which you give the adapter; unset: CC-BY-4.0, or what a known Hub data set "
+        "binds it to.",
+    )
     rank: int = setting(16, "Rank of the LoRA matrices.")
     targets: tuple[str, ...] = setting(TARGETS, "Projections of each block that get LoRA matrices.")
     learning_rate: float = setting(5e-3, "Peak learning rate of AdamW; it falls along a cosine.")
@@ -106,8 +113,26 @@ class FinetuneConfig(LentConfig):
             raise UsageError(f"--task {self.task!r}", rule="1-40 of a-z, 0-9 and -")
         if self.max_rows is not None and self.max_rows < 1:
             raise UsageError(f"--max-rows {self.max_rows}", rule="at least one row")
+        self._check_offer()
+        for flag, seconds in (("wait", self.wait_seconds), ("save", self.save_seconds)):
+            if not 0 < seconds < math.inf:
+                raise UsageError(f"--{flag}-seconds {seconds}", rule="seconds, more than none")
+
+    def _check_offer(self) -> None:
         if self.store == "hub" and not self.repository:
             raise UsageError("--store hub without --repository", way_out="--repository OWNER/NAME")
+        if self.repository and not REPOSITORY.fullmatch(self.repository):
+            raise UsageError(
+                f"--repository {self.repository!r}",
+                rule="OWNER/NAME",
+                way_out="copy it from the repository's page, without the address before it",
+            )
+        if self.licence is not None and not 0 < len(self.licence) <= MAX_LICENCE_CHARACTERS:
+            raise UsageError(
+                f"--licence of {len(self.licence)} characters",
+                rule=f"1 to {MAX_LICENCE_CHARACTERS}: a name, not the text",
+                way_out="for example CC-BY-4.0",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

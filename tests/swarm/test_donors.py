@@ -171,7 +171,7 @@ def test_killed_while_it_trains_it_ends_with_the_adapter_of_an_undisturbed_one(
     coordinator: Coordinator, rows: Path, tmp_path: Path
 ) -> None:
     coordinator.begin(coordinator.tiny.revision)
-    longer = ("--max-steps", "40", "--save-seconds", "0", "--accumulate", "2")
+    longer = ("--max-steps", "40", "--save-seconds", "0.001", "--accumulate", "2")
     with Processes(tmp_path / "swarm") as processes:
         donor = donate(processes, coordinator.link, "donor", rows, *longer)
         seen = donor.wait_for(

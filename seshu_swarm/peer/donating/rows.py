@@ -1,18 +1,18 @@
 """The rows a donor trains on: own ones, or the shard that the run deals.
 
-A shard is dealt from peer id and round alone, by the run's signed catalogue; it never holds a
-held-out row, because the catalogue has none.
+A shard is dealt from peer id and a round alone, by the run's signed catalogue; it never holds a
+held-out row, because the catalogue has none. Knows not which round deals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from seshu_swarm.data.catalogue import deal, read_pretrain_shard, read_shard, shards_of
 from seshu_swarm.data.hub_rows import Part
-from seshu_swarm.data.own_rows import PAIR_KEYS, ROW_KEYS, read_rows
+from seshu_swarm.data.own_rows import check_source, read_rows
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.errors import DataError, UsageError
 from seshu_swarm.joining import Joined
@@ -32,8 +32,19 @@ class Dealt:
     documents: Sequence[Document] = ()
 
 
-def own_rows(settings: FinetuneConfig) -> Dealt:
-    """Read `settings.data`. Raises DataError."""
+def check_rows(settings: FinetuneConfig) -> None:
+    """Refuse own rows that cannot be read, before anybody is joined. Raises DataError, UsageError."""
+    if settings.data:
+        check_source(
+            settings.data,
+            language=settings.language or "",
+            columns=_columns(settings.columns),
+            bad_rows="skip" if settings.bad_rows == "skip" else "refuse",
+        )
+
+
+def own_rows(settings: FinetuneConfig, should_stop: Callable[[], bool]) -> Dealt:
+    """Read `settings.data`; of a Hub data set no more once it should stop. Raises DataError."""
     language = settings.language or ""
     rows = read_rows(
         settings.data or "",
@@ -41,7 +52,7 @@ def own_rows(settings: FinetuneConfig) -> Dealt:
         columns=_columns(settings.columns),
         bad_rows="skip" if settings.bad_rows == "skip" else "refuse",
         max_rows=settings.max_rows,
-        part=Part(settings.split, settings.subset),
+        part=Part(settings.split, settings.subset, should_stop),
     )
     return Dealt(rows, language, settings.data or "")
 
@@ -50,32 +61,34 @@ def _columns(text: str) -> dict[str, str]:
     columns = {}
     for part in filter(None, text.split(",")):
         field, equals, column = part.partition("=")
-        if not equals or field not in (*ROW_KEYS, *PAIR_KEYS):
+        if not equals:
             raise UsageError(
                 f"--columns {part!r}",
-                rule=f"FIELD=COLUMN; fields: {', '.join((*ROW_KEYS, *PAIR_KEYS))}",
+                rule="FIELD=COLUMN,…",
                 way_out="output=answer,instruction=question",
             )
         columns[field] = column
     return columns
 
 
-async def shard_rows(joined: Joined, run: RunRecord, language: str | None) -> Dealt:
-    """Fetch this peer's shard of this round. Raises DataError, PackageError, PeerError."""
+async def shard_rows(
+    joined: Joined, run: RunRecord, language: str | None, *, round_index: int
+) -> Dealt:
+    """Fetch this peer's shard of a round. Raises DataError, PackageError, PeerError."""
     if run.catalogue is None:
         raise DataError(
             f"run {run.run_id!r} deals no data",
             rule="a run may have no catalogue",
             way_out="bring your own rows: --data FILE --language hi",
         )
-    catalogue = await Catalogue.of(joined, run)
+    catalogue = await Catalogue.of(joined, run, round_index)
     # Without a wish, the language is dealt as the shard is.
     language = language or catalogue.deal(run.languages)
     path = await catalogue.fetch(catalogue.deal(shards_of(catalogue.manifest, language)))
     return Dealt(read_shard(path), language, path.name)
 
 
-async def running_text(joined: Joined, run: RunRecord) -> list[Document]:
+async def running_text(joined: Joined, run: RunRecord, *, round_index: int) -> list[Document]:
     """A shard of running text in each of the run's languages that has one, dealt as rows are.
 
     Trained on beside the rows, it keeps an adapter from unlearning what the base can do: without
@@ -83,7 +96,7 @@ async def running_text(joined: Joined, run: RunRecord) -> list[Document]:
     """
     if run.catalogue is None:
         return []
-    catalogue = await Catalogue.of(joined, run)
+    catalogue = await Catalogue.of(joined, run, round_index)
     documents: list[Document] = []
     for language in run.languages:
         if names := catalogue.text_shards(language):
@@ -93,22 +106,22 @@ async def running_text(joined: Joined, run: RunRecord) -> list[Document]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The run's catalogue as this peer sees it."""
+    """The run's catalogue as this peer sees it in a round."""
 
     joined: Joined
-    run: RunRecord
+    round_index: int
     manifest: Manifest
     folder: Path
 
     @classmethod
-    async def of(cls, joined: Joined, run: RunRecord) -> Catalogue:
+    async def of(cls, joined: Joined, run: RunRecord, round_index: int) -> Catalogue:
         digest = run.catalogue or ""
         folder = joined.package_folder(digest)
         manifest = await joined.store.fetch(Reference.of_swarm(digest), folder, [])
-        return cls(joined, run, manifest, folder)
+        return cls(joined, round_index, manifest, folder)
 
     def deal(self, names: Sequence[str]) -> str:
-        return deal(self.joined.swarm.peer_id, self.run.round_index, names)
+        return deal(self.joined.swarm.peer_id, self.round_index, names)
 
     def text_shards(self, language: str) -> tuple[str, ...]:
         prefix = f"pretrain-{language}-"

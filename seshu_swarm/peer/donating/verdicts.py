@@ -24,16 +24,27 @@ NEXT_STEPS = {
 }
 REPORT = "report this line to the maintainer; the adapter is kept"
 NO_GAIN_KNOWN = "not measured"
+# Begins the reason where a round came to nothing: the adapter takes part in the next one.
+NOT_PUBLISHED = "NOT_PUBLISHED"
 
 
 @dataclass(frozen=True)
 class Word:
-    """`state`: accepted, rejected, refused (at the door), or none (no word yet, or stopped)."""
+    """`state`: accepted, rejected, refused (at the door), or none (no word yet, or stopped).
+
+    `round_index`: the round whose word it is.
+    """
 
     state: str
     reason: str
     gain: str
     next_step: str
+    round_index: int | None = None
+
+    @property
+    def is_final_no(self) -> bool:
+        """Whether this adapter will never be merged."""
+        return self.state == "rejected" and not self.reason.startswith(NOT_PUBLISHED)
 
     def __str__(self) -> str:
         return f"{self.state}: {self.reason}; gain: {self.gain}; next: {self.next_step}"
@@ -47,6 +58,7 @@ def word_of_verdict(verdict: Verdict) -> Word:
         verdict.reason,
         verdict.gain or NO_GAIN_KNOWN,
         verdict.next_step or default,
+        verdict.round_index,
     )
 
 
