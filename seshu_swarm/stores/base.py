@@ -1,18 +1,23 @@
-"""What every store does, and what they share: partial files, digests, resuming."""
+"""What every store does, and what they share: partial files, digests, resuming, locks."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from seshu_swarm import packages
 from seshu_swarm.errors import DigestError, PackageError
-from seshu_swarm.packages import FileEntry, Manifest
+from seshu_swarm.packages import PARTIAL, FileEntry, Manifest
 from seshu_swarm.references import Reference
 
 # A giver that keeps just below every time-out must not hold a transfer for ever.
 MIN_BYTES_PER_SECOND = 10_000
+
+# A lock lives as long as someone holds it or waits for it.
+_LOCKS: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
 
 class Store(Protocol):
@@ -27,6 +32,14 @@ class Store(Protocol):
     async def push(self, folder: Path, digest: str) -> Reference:
         """Publish a whole package. Raises PackageError, PeerError."""
         ...
+
+
+def alone_in(folder: Path) -> asyncio.Lock:
+    """One fetch of this process at a time into a folder: two would write one partial file."""
+    lock = _LOCKS.get(folder.resolve())
+    if lock is None:
+        lock = _LOCKS[folder.resolve()] = asyncio.Lock()
+    return lock
 
 
 def missing(folder: Path, manifest: Manifest, names: Iterable[str] | None) -> list[str]:
@@ -50,11 +63,24 @@ def deadline_of(num_bytes: int, *, silent_seconds: float) -> float:
 
 
 def partial_of(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+    return path.with_name(path.name + PARTIAL)
 
 
-def settle(partial: Path, path: Path, entry: FileEntry) -> None:
-    """Move a fetched file into place if it is what the manifest says; else delete it."""
+def drop_partials(folder: Path) -> None:
+    """Delete what was begun and will not be gone on with."""
+    for partial in folder.rglob("*" + PARTIAL):
+        partial.unlink(missing_ok=True)
+
+
+async def settle(partial: Path, path: Path, entry: FileEntry) -> None:
+    """Move a fetched file into place if it is what the manifest says; else delete it.
+
+    In a thread: hashing a shard takes longer than other streams of the loop can wait.
+    """
+    await asyncio.to_thread(_settle, partial, path, entry)
+
+
+def _settle(partial: Path, path: Path, entry: FileEntry) -> None:
     found = packages.digest_of(partial)
     if partial.stat().st_size != entry.size_bytes or found != entry.digest:
         partial.unlink()

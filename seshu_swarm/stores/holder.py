@@ -1,7 +1,7 @@
 """What this peer holds for others: gives out files of packages, and may take adapters in.
 
 Packages lie in ROOT/DIGEST. Giving is limited by `allow_upload`; taking by kind, by size and by
-a budget per peer, so that nobody can fill a stranger's disk.
+budgets of a day, one for each peer and one for all, so that nobody can fill a stranger's disk.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from seshu_swarm import packages
 from seshu_swarm.channel import Channel, refusal
@@ -20,7 +20,6 @@ from seshu_swarm.errors import (
     DeadlineError,
     DigestError,
     PackageError,
-    SeshuError,
     from_os_error,
 )
 from seshu_swarm.packages import MANIFEST, Manifest
@@ -34,22 +33,30 @@ from seshu_swarm.protocol import (
     Stored,
     WantFiles,
 )
-from seshu_swarm.stores.base import deadline_of, missing, partial_of, settle
+from seshu_swarm.stores.base import deadline_of, missing, settle
+from seshu_swarm.stores.budget import Budget
+from seshu_swarm.stores.limits import MAX_ADAPTER_BYTES
 
 logger = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 30.0
-MAX_ADAPTER_BYTES = 64 << 20
 MAX_BYTES_PER_PEER = 256 << 20
+# A round of a thousand donors with adapters of 12 MB.
+MAX_BYTES_OF_ALL = 16 << 30
+# What a file takes of a disk, however short it is.
+FILE_COST_BYTES = 4_096
+# What a peer is sending: its name holds a random part, so a killed holder leaves it behind.
+OFFERED = ".offered"
 
 
 @dataclass(frozen=True)
 class HolderPolicy:
-    """`takes_adapters`: whether donors may leave adapters here."""
+    """`takes_adapters`: whether donors may leave adapters here. The budgets are those of a day."""
 
     takes_adapters: bool = False
     max_adapter_bytes: int = MAX_ADAPTER_BYTES
     max_bytes_per_peer: int = MAX_BYTES_PER_PEER
+    max_bytes_of_all: int = MAX_BYTES_OF_ALL
 
 
 class Holder:
@@ -65,7 +72,11 @@ class Holder:
     ) -> None:
         self._root, self._policy = root, policy
         self._allow_upload, self._on_stored = allow_upload, on_stored
-        self._taken_bytes: Counter[str] = Counter()
+        self._budget = Budget(
+            peer_bytes=policy.max_bytes_per_peer, total_bytes=policy.max_bytes_of_all
+        )
+        for left_over in root.rglob("*" + OFFERED):
+            left_over.unlink(missing_ok=True)
 
     async def serve(self, channel: Channel) -> None:
         """One request per stream: fetch a file, or offer a package."""
@@ -97,32 +108,44 @@ class Holder:
         return path
 
     async def _take(self, channel: Channel, offer: OfferPackage) -> None:
-        manifest = self._admit(channel.peer_id, offer)
+        manifest = self._admit(offer)
         folder = self._root / manifest.digest
         names = missing(folder, manifest, None)
-        await channel.send(WantFiles(names=names))
-        for name in names:
-            await self._receive(channel, folder / name, manifest, name)
-        packages.write_whole(folder / MANIFEST, manifest.to_bytes())
+        costs = {name: manifest.files[name].size_bytes + FILE_COST_BYTES for name in names}
+        if not (folder / MANIFEST).is_file():
+            costs[MANIFEST] = len(offer.manifest) + FILE_COST_BYTES
+        charge = self._budget.charge(channel.peer_id, sum(costs.values()), now=time.monotonic())
+        try:
+            await channel.send(WantFiles(names=names))
+            for name in names:
+                await self._receive(channel, folder / name, manifest, name)
+                del costs[name]
+            packages.write_whole(folder / MANIFEST, manifest.to_bytes())
+            costs.clear()
+        finally:
+            # What did not arrive takes no room.
+            self._budget.refund(charge, sum(costs.values()))
         self._on_stored(manifest.digest)
         await channel.send(Stored(digest=manifest.digest))
 
-    def _admit(self, peer_id: str, offer: OfferPackage) -> Manifest:
+    def _admit(self, offer: OfferPackage) -> Manifest:
         try:
             manifest = packages.parse_manifest(offer.manifest)
         except PackageError as error:
             raise refusal(Refusal.MALFORMED, str(error)) from None
         if not self._policy.takes_adapters or manifest.kind != "adapter":
             raise refusal(Refusal.TOO_LARGE, "I take in no packages of this kind")
-        size = manifest.size_bytes
-        spent = self._taken_bytes[peer_id] + size
-        if size > self._policy.max_adapter_bytes or spent > self._policy.max_bytes_per_peer:
-            raise refusal(Refusal.TOO_LARGE, f"{size} bytes; {self._policy}")
-        self._taken_bytes[peer_id] = spent
+        if manifest.size_bytes > self._policy.max_adapter_bytes:
+            raise refusal(Refusal.TOO_LARGE, f"{manifest.size_bytes} bytes; {self._policy}")
         return manifest
 
     async def _receive(self, channel: Channel, path: Path, manifest: Manifest, name: str) -> None:
-        entry, partial = manifest.files[name], partial_of(path)
+        # Two peers may offer one package at once, and neither may wait for the other, which could
+        # be slow on purpose: each writes a file of its own.
+        entry, partial = (
+            manifest.files[name],
+            path.with_name(f"{path.name}.{token_hex(8)}{OFFERED}"),
+        )
         received = 0
         ends_at = time.monotonic() + deadline_of(entry.size_bytes, silent_seconds=REQUEST_SECONDS)
         try:
@@ -138,11 +161,10 @@ class Holder:
                     if received > entry.size_bytes or not chunk.data:
                         raise refusal(Refusal.MALFORMED, f"{name} is longer than announced")
                     file.write(chunk.data)
-            settle(partial, path, entry)
+            await settle(partial, path, entry)
         except DigestError as error:
             raise refusal(Refusal.MALFORMED, error.what) from None
         except OSError as error:
             raise from_os_error(error, str(path)) from error
-        except SeshuError:
+        finally:
             partial.unlink(missing_ok=True)
-            raise

@@ -28,7 +28,15 @@ from seshu_swarm.errors import (
 )
 from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from seshu_swarm.references import Reference
-from seshu_swarm.stores.base import MIN_BYTES_PER_SECOND, deadline_of, missing, partial_of, settle
+from seshu_swarm.stores.base import (
+    MIN_BYTES_PER_SECOND,
+    alone_in,
+    deadline_of,
+    missing,
+    partial_of,
+    settle,
+)
+from seshu_swarm.stores.limits import MAX_ADAPTER_BYTES, Admit, anything
 from seshu_swarm.stores.repository import ANSWER_SECONDS, HubRepository, hub_error
 
 logger = logging.getLogger(__name__)
@@ -36,7 +44,7 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3
 PAUSE_SECONDS = 0.5
 # As much as a holder takes in: what strangers refer us to on the Hub are adapters.
-MAX_FETCH_BYTES = 64 << 20
+MAX_FETCH_BYTES = MAX_ADAPTER_BYTES
 # The manifest does not name the model card, so that it may be amended; the Hub shows it.
 CARD = "README.md"
 
@@ -44,7 +52,8 @@ CARD = "README.md"
 class HubStore:
     """Pushes to `repository` (OWNER/NAME); fetches any commit that a reference names.
 
-    `max_bytes` bounds what one fetch may take. `seconds` is how long the Hub may be silent.
+    `max_bytes` bounds what one fetch may take, `admit` refuses manifests before any file is
+    fetched. `seconds` is how long the Hub may be silent.
     """
 
     def __init__(
@@ -54,8 +63,9 @@ class HubStore:
         *,
         max_bytes: int = MAX_FETCH_BYTES,
         seconds: float = ANSWER_SECONDS,
+        admit: Admit = anything,
     ) -> None:
-        self._repository, self._token = repository, token
+        self._repository, self._token, self._admit = repository, token, admit
         self._max_bytes, self._seconds = max_bytes, seconds
 
     async def fetch(
@@ -66,12 +76,14 @@ class HubStore:
         Raises DigestError, PackageError (the Hub says no, or too large), PeerLostError (the Hub
         cannot be reached; what was received is kept), DiskFullError, ResourceError.
         """
-        manifest = await self._manifest(reference, into)
-        wanted = missing(into, manifest, names)
-        self._admit(reference, sum(manifest.files[name].size_bytes for name in wanted))
-        for name in wanted:
-            await self._file(reference, into / name, name, manifest.files[name])
-        packages.write_whole(into / MANIFEST, manifest.to_bytes())
+        async with alone_in(into):
+            manifest = await self._manifest(reference, into)
+            self._admit(manifest)
+            wanted = missing(into, manifest, names)
+            self._check_size(reference, sum(manifest.files[name].size_bytes for name in wanted))
+            for name in wanted:
+                await self._file(reference, into / name, name, manifest.files[name])
+            packages.write_whole(into / MANIFEST, manifest.to_bytes())
         return manifest
 
     async def _manifest(self, reference: Reference, into: Path) -> Manifest:
@@ -94,7 +106,7 @@ class HubStore:
             )
         return packages.parse_manifest(data)
 
-    def _admit(self, reference: Reference, size: int) -> None:
+    def _check_size(self, reference: Reference, size: int) -> None:
         if size > self._max_bytes:
             raise PackageError(
                 f"{reference} asks for {size} bytes",
@@ -109,7 +121,7 @@ class HubStore:
             is_resumed = partial.exists()
             try:
                 await self._append(reference, partial, name, entry)
-                settle(partial, path, entry)
+                await settle(partial, path, entry)
                 return
             except (PeerLostError, DigestError) as error:
                 # Wrong bytes may be left from an earlier transfer, unless all of them are new.

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from seshu_swarm import packages
-from seshu_swarm.errors import DigestError, PackageError, SeshuError
+from seshu_swarm.errors import AdapterError, DigestError, PackageError, SeshuError
 from seshu_swarm.references import Reference
 from seshu_swarm.stores.file import FileStore
+from seshu_swarm.stores.limits import only_an_adapter
 
 
 @pytest.fixture
@@ -59,3 +60,21 @@ def test_a_missing_file_or_folder_is_said(package: tuple[Path, str], tmp_path: P
     nowhere = Reference.of_folder(tmp_path / "nowhere", digest)
     with pytest.raises(PackageError, match=r"has no readable manifest.json"):
         asyncio.run(FileStore(tmp_path).fetch(nowhere, tmp_path / "y"))
+
+
+def test_what_is_not_admitted_leaves_nothing(package: tuple[Path, str], tmp_path: Path) -> None:
+    store = FileStore(tmp_path, admit=only_an_adapter)
+    with pytest.raises(AdapterError, match=r"EXTRA_FILE.*a\.bin"):
+        asyncio.run(store.fetch(Reference.of_folder(*package), tmp_path / "into"))
+    assert not (tmp_path / "into").exists()
+
+
+def test_a_file_of_another_size_is_not_even_copied(
+    package: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, digest = package
+    with (folder / "a.bin").open("wb") as file:
+        file.truncate(1 << 40)  # a hole: no disk could take the copy
+    with pytest.raises(DigestError, match="1099511627776 bytes; a file of 1000 bytes"):
+        asyncio.run(FileStore(tmp_path).fetch(Reference.of_folder(folder, digest), tmp_path / "x"))
+    assert not list((tmp_path / "x").rglob("*.partial"))

@@ -22,7 +22,8 @@ from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError
 from seshu_swarm.protocol import CHUNK_BYTES
 from seshu_swarm.references import Reference
-from seshu_swarm.stores.swarm import CHUNK_SECONDS, SwarmStore
+from seshu_swarm.stores.asking import SHORT
+from seshu_swarm.stores.swarm import SwarmStore
 from tests.loopback import Loopback
 
 pytestmark = pytest.mark.swarm
@@ -133,7 +134,7 @@ def test_another_holder_goes_on_at_the_byte_where_one_was_killed(
     into = tmp_path / "into"
 
     async def story() -> float:
-        # Hints are asked last: the dying one gives the first half.
+        # The stranger is asked before the hint: the dying one gives the first half.
         store = SwarmStore(fetcher, [second.peer_id])
         fetching = asyncio.create_task(store.fetch(Reference.of_swarm(digest), into))
         await asyncio.to_thread(dying.wait_for, "stalls")
@@ -144,7 +145,7 @@ def test_another_holder_goes_on_at_the_byte_where_one_was_killed(
         return time.monotonic() - began
 
     # Not a time-out that tells: the connection ends with the process.
-    assert loopback.run(story()) < CHUNK_SECONDS / 2
+    assert loopback.run(story()) < SHORT.silent_seconds
     packages.verify(into, digest)
     assert (into / "big.bin").read_bytes() == data
     assert dying.requests("big.bin") == [0]
