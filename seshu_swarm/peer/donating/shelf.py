@@ -26,6 +26,8 @@ from seshu_swarm.references import Reference
 from seshu_swarm.stores.base import Store
 from seshu_swarm.stores.file import FileStore
 from seshu_swarm.stores.hub import HubStore
+from seshu_swarm.stores.limits import only_an_adapter
+from seshu_swarm.stores.swarm import SwarmStore
 from seshu_swarm.uids import adapter_keys
 
 
@@ -103,11 +105,11 @@ async def _shape(joined: Joined) -> MambaShape:
 def _store_of(joined: Joined, scheme: str) -> Store:
     match scheme:
         case "hf":
-            return HubStore()
+            return HubStore(admit=only_an_adapter)
         case "file":
-            return FileStore(joined.state_dir)
+            return FileStore(joined.state_dir, admit=only_an_adapter)
         case _:
-            return joined.store
+            return SwarmStore(joined.swarm, [joined.coordinator], admit=only_an_adapter)
 
 
 def _print(joined: Joined, found: list[Found[AdapterRecord]]) -> None:
