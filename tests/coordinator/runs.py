@@ -26,7 +26,12 @@ from seshu_swarm.adapters.rules import CONFIG_FILE, TARGETS, TENSOR_FILE, Adapte
 from seshu_swarm.coordinator.config import OpenConfig, PretrainConfig
 from seshu_swarm.coordinator.opening import command as opening
 from seshu_swarm.coordinator.pretraining import command as pretraining
-from seshu_swarm.coordinator.pretraining.training import Earlier, PretrainSettings, pretrain
+from seshu_swarm.coordinator.pretraining.training import (
+    Earlier,
+    PretrainSettings,
+    TrainingText,
+    pretrain,
+)
 from seshu_swarm.coordinator.releasing import publish
 from seshu_swarm.coordinator.rounds.states import RoundState
 from seshu_swarm.coordinator.state.ledger import Ledger
@@ -111,7 +116,7 @@ def adapter_on(
     trained = run.folder.path / "trained"
     pretrain(
         checkpoints.read_shape(run.folder.package(base)),
-        Corpus.of(documents, ()).documents,
+        TrainingText(Corpus.of(documents, ()).documents),
         trained,
         settings=PretrainSettings(
             length=128, max_steps=steps, seed=seed, schedule=Schedule(learning_rate=0.003)

@@ -13,7 +13,12 @@ import torch
 
 from seshu_swarm import packages
 from seshu_swarm.checkpoints import load_whole
-from seshu_swarm.coordinator.pretraining.training import Earlier, PretrainSettings, pretrain
+from seshu_swarm.coordinator.pretraining.training import (
+    Earlier,
+    PretrainSettings,
+    TrainingText,
+    pretrain,
+)
 from seshu_swarm.data.phrasebook import build
 from seshu_swarm.data.text import Document
 from seshu_swarm.data.tokeniser import ByteTokeniser
@@ -46,12 +51,13 @@ DOCUMENTS = {
     for language, found in CORPUS.documents.items()
 }
 WINDOWS = {name: windows_of_documents(ByteTokeniser(), found) for name, found in HELD.items()}
+TEXT = TrainingText(DOCUMENTS, WINDOWS)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
-    digest = pretrain(SHAPE, DOCUMENTS, folder, settings=SETTINGS, windows=WINDOWS)
+    digest = pretrain(SHAPE, TEXT, folder, settings=SETTINGS)
     packages.verify(folder, digest)
     return folder
 
@@ -111,10 +117,9 @@ def test_killed_and_resumed_gives_the_same_checkpoint(trained: Path, tmp_path: P
     with pytest.raises(KilledError):
         pretrain(
             SHAPE,
-            DOCUMENTS,
+            TEXT,
             folder,
             settings=SETTINGS,
-            windows=WINDOWS,
             resume_folder=state,
             on_step=die,
         )
@@ -122,10 +127,9 @@ def test_killed_and_resumed_gives_the_same_checkpoint(trained: Path, tmp_path: P
     steps: list[int] = []
     digest = pretrain(
         SHAPE,
-        DOCUMENTS,
+        TEXT,
         folder,
         settings=SETTINGS,
-        windows=WINDOWS,
         resume_folder=state,
         on_step=lambda report: steps.append(report.step),
     )
@@ -140,14 +144,14 @@ def test_seed_decides_the_weights(tmp_path: Path) -> None:
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         settings = dataclasses.replace(SETTINGS, max_steps=2, seed=seed)
         torch.manual_seed(Random(name).randrange(1_000))  # the process's own numbers play no part
-        digests.append(pretrain(SHAPE, DOCUMENTS, tmp_path / name, settings=settings))
+        digests.append(pretrain(SHAPE, TEXT, tmp_path / name, settings=settings))
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_continued_from_a_checkpoint(trained: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(SETTINGS, max_steps=10)
     folder = tmp_path / "checkpoint"
-    pretrain(SHAPE, DOCUMENTS, folder, settings=settings, earlier=Earlier(trained), windows=WINDOWS)
+    pretrain(SHAPE, TEXT, folder, settings=settings, earlier=Earlier(trained))
     parent, about = packages.read_manifest(trained), packages.read_manifest(folder).about
     assert about["parent"] == parent.digest
     assert about["bits_per_byte_before"] == pytest.approx(parent.about["bits_per_byte_after"])
@@ -158,16 +162,14 @@ def test_continued_from_a_checkpoint(trained: Path, tmp_path: Path) -> None:
 def test_another_shape_than_the_parent_is_refused(trained: Path, tmp_path: Path) -> None:
     shape = MambaShape(d_model=16, num_blocks=2)
     with pytest.raises(UsageError, match="32 x 2, not 16 x 2"):
-        pretrain(
-            shape, DOCUMENTS, tmp_path / "checkpoint", settings=SETTINGS, earlier=Earlier(trained)
-        )
+        pretrain(shape, TEXT, tmp_path / "checkpoint", settings=SETTINGS, earlier=Earlier(trained))
 
 
 def test_stopped_leaves_its_state_and_no_checkpoint(tmp_path: Path) -> None:
     answers = iter([False, False, True])
     digest = pretrain(
         SHAPE,
-        DOCUMENTS,
+        TEXT,
         tmp_path / "checkpoint",
         settings=SETTINGS,
         resume_folder=tmp_path / "state",
@@ -180,7 +182,7 @@ def test_stopped_leaves_its_state_and_no_checkpoint(tmp_path: Path) -> None:
 def test_too_little_text_is_refused(tmp_path: Path) -> None:
     documents = {"hi": [Document("a", "hi", "नमस्ते")]}
     with pytest.raises(DataError, match="at least one sequence of 64 tokens"):
-        pretrain(SHAPE, documents, tmp_path / "checkpoint", settings=SETTINGS)
+        pretrain(SHAPE, TrainingText(documents), tmp_path / "checkpoint", settings=SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from seshu_swarm.coordinator.pretraining.training import (
     Documents,
     Earlier,
     PretrainSettings,
+    TrainingText,
     pretrain,
 )
 from seshu_swarm.coordinator.state.ledger import Ledger
@@ -101,7 +102,7 @@ def _train(
     with _stop_asked() as stopped, Bar("pretraining") as bar:
         digest = pretrain(
             shape,
-            documents,
+            TrainingText(documents),
             fresh,
             settings=_training(settings, earlier),
             earlier=earlier,

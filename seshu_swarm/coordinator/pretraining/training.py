@@ -42,6 +42,17 @@ Windows = Mapping[str, Sequence[Window]]
 
 
 @dataclass(frozen=True)
+class TrainingText:
+    """Documents to train on, by language, and held-out windows, by language.
+
+    The windows are scored before and after: their bits per byte stand in the manifest and the card.
+    """
+
+    documents: Documents
+    held_out: Windows = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Earlier:
     """What is gone on from: a checkpoint, text that it has seen, and facts for the manifest."""
 
@@ -84,49 +95,55 @@ class PretrainSettings:
 
 def pretrain(
     shape: MambaShape,
-    documents: Documents,
+    text: TrainingText,
     out_folder: Path,
     *,
     settings: PretrainSettings,
     earlier: Earlier | None = None,
-    windows: Windows | None = None,
     resume_folder: Path | None = None,
     **hooks: Unpack[HookFunctions],
 ) -> str | None:
     """Train and write a checkpoint; its digest, or None if it was stopped on the way.
 
-    `documents` per language; `earlier` is what to go on from. Held-out `windows` per language are scored before and after, and the bits per byte stand in the manifest and the card.
-    `hooks` are those of `training.Hooks`. Raises UsageError (another shape than the parent's),
-    DataError (too little text), TrainingError (a loss that is not finite), PackageError,
-    DiskFullError, ResourceError.
+    `earlier` is what to go on from; `hooks` are those of `training.Hooks`. Raises UsageError
+    (another shape than the parent's), DataError (too little text), TrainingError (a loss that is
+    not finite), PackageError, DiskFullError, ResourceError.
     """
     model = _start(shape, earlier, settings.seed)
-    batches = _batches(documents, settings, earlier)
-    before = held_out_bits(model, windows or {})
+    batches = _batches(text.documents, settings, earlier)
+    before = held_out_bits(model, text.held_out)
     trained = train(
         model,
         batches,
         schedule=settings.schedule,
         budget=Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds),
         hooks=Hooks(**hooks),
-        state_file=_state_file(resume_folder, shape, documents, settings, earlier),
+        state_file=_state_file(resume_folder, shape, text.documents, settings, earlier),
     )
     if trained.stopped:
         return None
-    about = _about(documents, settings, earlier) | {
+    about = _about(text.documents, settings, earlier) | {
         "num_steps": trained.num_steps,
         "num_tokens": trained.num_tokens,
         "bits_per_byte_before": before,
-        "bits_per_byte_after": held_out_bits(model, windows or {}),
+        "bits_per_byte_after": held_out_bits(model, text.held_out),
     }
-    card = pretraining_card(shape, about, trained.curve)
-    tensors = model.checkpoint_tensors()
-    digest = checkpoints.save_checkpoint(
-        out_folder, shape=shape, tensors=tensors, about=about, card=card
-    )
+    digest = _write(model, out_folder, about, trained.curve)
     if resume_folder is not None:
         (resume_folder / STATE_FILE).unlink(missing_ok=True)
     return digest
+
+
+def _write(
+    model: WholeModel, folder: Path, about: dict[str, Any], curve: Sequence[tuple[int, float]]
+) -> str:
+    return checkpoints.save_checkpoint(
+        folder,
+        shape=model.shape,
+        tensors=model.checkpoint_tensors(),
+        about=about,
+        card=pretraining_card(model.shape, about, curve),
+    )
 
 
 def held_out_bits(model: WholeModel, windows: Windows) -> dict[str, float]:
