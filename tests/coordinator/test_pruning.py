@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -155,14 +156,21 @@ def test_what_is_not_on_the_hub_keeps_its_weights(run: RunFolder) -> None:
     assert [weights(run, name("c", n)) for n in range(1, 8)] == [0, 2, 0, 2, 2, 2, 2]
 
 
-def test_a_package_goes_whole(run: RunFolder) -> None:
-    """What an earlier removal that was killed has left is no package, and goes with the next."""
+def test_a_package_goes_whole(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it is deleted, it is no package any more; what is left goes with the next."""
     left = run.packages / ASIDE
-    left.mkdir()
-    (left / "half").write_bytes(b"x")
-    remove_package(run, name("d", 1))
-    remove_package(run, name("d", 1))
-    assert not left.exists() and not run.package(name("d", 1)).exists()
+
+    def die(path: Path, **keywords: object) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", die)
+        remove_package(run, name("d", 1))
+    assert not run.package(name("d", 1)).exists() and len(list(left.iterdir())) == 3
+    for digest in (name("d", 2), name("d", 2)):
+        remove_package(run, digest)
+    assert not left.exists() and not run.package(name("d", 2)).exists()
 
 
 def test_too_little_is_not_kept() -> None:
