@@ -87,8 +87,7 @@ class Intake:
             if found.state != "rejected" or not found.reason.startswith(RETURNABLE):
                 return verdict_of(found)
         current = self._open_round(record)
-        mine = [a for a in self._ledger.adapters(current.number) if a.owner == owner]
-        if len(mine) >= MAX_ADAPTERS_PER_PEER:
+        if self._ledger.count_adapters(current.number, owner) >= MAX_ADAPTERS_PER_PEER:
             raise refusal(Refusal.RATE_LIMITED, f"{MAX_ADAPTERS_PER_PEER} adapters a round")
         self._ledger.add_adapter(
             record.digest, round_number=current.number, owner=owner, record=data

@@ -107,8 +107,8 @@ class Ledger:
 
     def rounds(self) -> list[Round]:
         with self._open() as connection:
-            numbers = connection.execute("SELECT number FROM rounds ORDER BY number").fetchall()
-        return [self.round(number) for (number,) in numbers]
+            rows = connection.execute("SELECT * FROM rounds ORDER BY number").fetchall()
+        return [Round(row[0], RoundState(row[1]), *row[2:]) for row in rows]
 
     def add_adapter(self, digest: str, *, round_number: int, owner: str, record: bytes) -> bool:
         """Note an adapter in a round; False if it was noted there already."""
@@ -170,6 +170,14 @@ class Ledger:
                 "SELECT * FROM adapters WHERE digest = ? ORDER BY round DESC LIMIT 1", (digest,)
             ).fetchone()
         return Submission(*row) if row else None
+
+    def count_adapters(self, round_number: int, owner: str) -> int:
+        """How many adapters one peer has handed in to a round."""
+        with self._open() as connection:
+            row = connection.execute(
+                "SELECT COUNT(*) FROM adapters WHERE round = ? AND owner = ?", (round_number, owner)
+            ).fetchone()
+        return int(row[0])
 
     def adapters(self, round_number: int) -> list[Submission]:
         """Adapters of a round, by digest: an order that says nothing of their authors."""
