@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from seshu_swarm.adapters.rules import TARGETS
-from seshu_swarm.config import JoinConfig, OutputConfig, setting
+from seshu_swarm.config import JoinConfig, OutputConfig, argument, setting
 from seshu_swarm.errors import UsageError
 from seshu_swarm.peer.guest import GuestConfig
 
@@ -153,6 +153,14 @@ class AdaptersConfig(JoinConfig):
         super().__post_init__()
         if self.fetch and not self.out:
             raise UsageError("--fetch without --out", way_out="--out FOLDER, a new one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushConfig(OutputConfig):
+    """`donating push FOLDER`: push one adapter to the Hub."""
+
+    folder: str = argument("Folder of the adapter.")
+    repository: str = setting("", "Repository of the Hub, OWNER/NAME.")
 
 
 @dataclass(frozen=True, kw_only=True)

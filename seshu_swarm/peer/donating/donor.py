@@ -138,7 +138,9 @@ class Donor:
         tuned = await tune(base, dealt, settings, guest=self._guest, stop=self._stop)
         if tuned is None:
             return None
-        reference = await push(self._joined, self._settings, self._guest, tuned)
+        pushing = push(self._joined, self._settings, self._guest, tuned, stop=self._stop)
+        if (reference := await pushing) is None:
+            return None
         record = record_of(run, self._settings, tuned, reference)
         if record.purpose == "task":
             await self._offer_for_task(record)

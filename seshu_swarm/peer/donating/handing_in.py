@@ -9,17 +9,18 @@ from pathlib import Path
 
 from seshu_swarm import log, packages, records
 from seshu_swarm.data.hub_rows import licence_of
-from seshu_swarm.errors import DeadlineError, PackageError, PeerError, PeerLostError, ResourceError
+from seshu_swarm.errors import DeadlineError, PeerError, PeerLostError, ResourceError
 from seshu_swarm.joining import Joined
 from seshu_swarm.packages import Manifest
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating.tuning import Tuned
+from seshu_swarm.peer.donating.uploading import upload
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
 from seshu_swarm.records import AdapterRecord, RunRecord
 from seshu_swarm.references import Reference
+from seshu_swarm.running import Stop
 from seshu_swarm.stores.file import FileStore
-from seshu_swarm.stores.hub import HubStore
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,13 @@ MIN_HOLDERS = 2
 LICENCE = "CC-BY-4.0"
 
 
-async def push(joined: Joined, settings: FinetuneConfig, guest: Guest, tuned: Tuned) -> Reference:
-    """Leave the adapter where others can fetch it. Raises PeerError, PackageError, ResourceError."""
+async def push(
+    joined: Joined, settings: FinetuneConfig, guest: Guest, tuned: Tuned, *, stop: Stop
+) -> Reference | None:
+    """Leave the adapter where others can fetch it; None if stopped.
+
+    Raises PeerError, PackageError, ResourceError.
+    """
     manifest = packages.verify(tuned.folder, tuned.digest)
     if not guest.allow_upload(manifest.size_bytes):
         raise ResourceError(
@@ -40,9 +46,10 @@ async def push(joined: Joined, settings: FinetuneConfig, guest: Guest, tuned: Tu
     if settings.store == "file":
         return await FileStore(_published(joined)).push(tuned.folder, tuned.digest)
     if settings.store == "hub":
+        logs = joined.state_dir / "logs"
         try:
-            return await HubStore(settings.repository).push(tuned.folder, tuned.digest)
-        except (PackageError, PeerLostError) as error:
+            return await upload(settings.repository, tuned.folder, logs=logs, stop=stop)
+        except (PeerLostError, DeadlineError) as error:
             text = f"not pushed to the Hub: {error}; it goes to holders in the swarm instead"
             log.event("fallback", text, store="swarm", reason=str(error))
     return await _leave_with_holders(joined, tuned.folder, manifest)
