@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from seshu_swarm import log
@@ -71,15 +72,14 @@ def _revisions(found: list[dict[str, Any]]) -> Table:
     table = Table("revision", "made by", "round", "at", "withdrawn", title="the line")
     for one in found:
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["made_at"]))
-        table.add_row(
-            one["revision"][:16], str(one["kind"]), str(one["round"] or ""), at, one["withdrawn"]
-        )
+        why = escape(one["withdrawn"])
+        table.add_row(one["revision"][:16], str(one["kind"]), str(one["round"] or ""), at, why)
     return table
 
 
 def _rounds(found: list[dict[str, Any]]) -> Table:
     table = Table("round", "state", "adapters", "outcome", title="rounds")
     for one in found:
-        outcome = (one["revision"] or "")[:16] or one["reason"]
+        outcome = (one["revision"] or "")[:16] or escape(one["reason"])
         table.add_row(str(one["round"]), one["state"], str(one["adapters"]), outcome)
     return table
