@@ -24,7 +24,7 @@ The top level is the core and knows no role:
     outbox       sending without waiting               round_trips  measured, for routing
     pushing      streams to other peers, one to each
 
-The rules of a session are `sessions/`, pure; the engine is `mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA
+The rules of a session are `sessions/`, those of pipelined training `pipeline/`, both pure; the engine is `mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA
 is read and merged in `adapters/`; packages travel by `stores/`. Roles: `client` (users), `peer`
 (donors), `coordinator` (maintainers); `demo` plays them all on one machine.
 """

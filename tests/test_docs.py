@@ -25,6 +25,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/limits.md",
+    "docs/pipeline.md",
     "docs/policies.md",
     "docs/wire.md",
     "tests/vectors/README.md",
