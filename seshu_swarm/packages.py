@@ -7,6 +7,7 @@ card) may change without changing it. Knows nothing of what the files mean.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -174,7 +175,9 @@ def write_whole(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        # Where the disk refuses to write it may refuse to delete; the first error is the one to say.
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise from_os_error(error, str(path)) from error
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seshu_swarm import packages
-from seshu_swarm.errors import DigestError, PackageError
+from seshu_swarm.errors import DigestError, PackageError, ResourceError
 from seshu_swarm.packages import FileEntry, Manifest
 
 
@@ -183,3 +183,9 @@ def test_a_folder_that_is_there_already_is_complete(tmp_path: Path) -> None:
         packages.publish_folder(tmp_path / name, tmp_path / "final")
     assert [p.name for p in tmp_path.iterdir()] == ["final"]
     assert (tmp_path / "final" / "file").read_text() == "partial"
+
+
+def test_a_place_that_cannot_be_written_is_said_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ResourceError, match="cannot use"):
+        packages.write_whole(tmp_path / "file" / "below" / "x", b"data")
