@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -68,8 +69,10 @@ def partial_of(path: Path) -> Path:
 
 def drop_partials(folder: Path) -> None:
     """Delete what was begun and will not be gone on with."""
-    for partial in folder.rglob("*" + PARTIAL):
-        partial.unlink(missing_ok=True)
+    # What cannot be deleted now is no reason to fail: it is bounded, and settled by nobody.
+    with contextlib.suppress(OSError):
+        for partial in folder.rglob("*" + PARTIAL):
+            partial.unlink(missing_ok=True)
 
 
 async def settle(partial: Path, path: Path, entry: FileEntry) -> None:

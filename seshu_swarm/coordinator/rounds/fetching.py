@@ -17,7 +17,7 @@ from seshu_swarm.coordinator.rounds.states import NOT_FETCHED
 from seshu_swarm.coordinator.state.ledger import Ledger, Submission
 from seshu_swarm.errors import SeshuError, UsageError
 from seshu_swarm.packages import MANIFEST
-from seshu_swarm.stores.base import Store
+from seshu_swarm.stores.base import Store, drop_partials
 
 FETCHES_AT_ONCE = 16
 SHARE_OF_PHASE = 0.25  # of the phase's time, for one adapter
@@ -55,14 +55,19 @@ async def fetch_all(
 async def _fetch(
     submission: Submission, folder_of: FolderOf, store_of: StoreOf, seconds: float
 ) -> Refused | None:
+    folder = folder_of(submission.digest)
     try:
         reference = references.parse(record_of(submission).reference)
         if reference.digest != submission.digest:
             raise UsageError("the reference pins another package than the record names")
         async with asyncio.timeout(seconds):
-            await store_of(reference.scheme).fetch(reference, folder_of(submission.digest))
+            await store_of(reference.scheme).fetch(reference, folder)
     except SeshuError as error:
-        return refused_of(error, FETCH_AGAIN)
+        refused = refused_of(error, FETCH_AGAIN, folder)
     except TimeoutError:
-        return Refused(f"{NOT_FETCHED}: its files were not here in time", FETCH_AGAIN)
-    return None
+        refused = Refused(f"{NOT_FETCHED}: its files were not here in time", FETCH_AGAIN)
+    else:
+        return None
+    # Nobody goes on with it: an adapter that is pushed again comes whole.
+    drop_partials(folder)
+    return refused
