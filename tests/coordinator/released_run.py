@@ -15,6 +15,7 @@ from seshu_swarm.coordinator.rounds import report
 from seshu_swarm.coordinator.rounds.states import RoundState
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Judgement, Ledger
+from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.catalogue import write_catalogue
 from seshu_swarm.data.holdout import Holdout
@@ -52,7 +53,8 @@ class Released:
         digest = write_catalogue(fresh, rows)
         publish_folder(fresh, run.package(digest))
         held = Holdout(rows={"hi": (Row("translate", "two", "दो", "hi"),)}, documents={})
-        HoldOuts(run, ledger.database).add(Role.FINAL, held)
+        for role in (Role.FINAL, Role.GATE, Role.TUNING):
+            HoldOuts(run, ledger.database).add(role, held)
         facts = {"run_id": "indic", "licence": licence, "catalogue": digest}
         for name, value in {**facts, "languages": list(LANGUAGES)}.items():
             ledger.set_fact(name, value)
@@ -102,6 +104,9 @@ class Released:
         revision = self.checkpoint(seed=seed, about=recipe)
         for state in list(RoundState)[1:6]:
             self.ledger.move_round(number, state)
+        for role in (Role.GATE, Role.FINAL):
+            held_out = HoldOuts(self.run, self.ledger.database).in_use(role).name
+            Readings(self.ledger.database).note(held_out, f"round {number}")
         judgements = [
             Judgement(accepted, "accepted", "HELPED: it helps", "-0.020 bits per byte", ""),
             Judgement(rejected, "rejected", HOSTILE, "", "train longer"),

@@ -16,10 +16,10 @@ from seshu_swarm.coordinator.releasing.curves import (
     Step,
     curves_of,
     name_of,
-    read_reports,
     table_of,
 )
 from seshu_swarm.coordinator.releasing.picture import COLOURS, draw
+from seshu_swarm.coordinator.releasing.reports import read_reports
 from seshu_swarm.errors import PackageError
 
 INDIC = [
@@ -84,7 +84,7 @@ def test_the_table_names_languages_and_the_rounds_that_published_nothing() -> No
 def test_reports_are_read_in_the_order_of_rounds(tmp_path: Path) -> None:
     for number in (10, 9, 2):
         path = tmp_path / f"round-{number:04d}.json"
-        path.write_text(json.dumps({"round": number, "state": "aborted"}))
+        path.write_text(json.dumps({"round": number, "state": "aborted", "parent": "base"}))
     assert [r["round"] for r in read_reports(tmp_path)] == [2, 9, 10]
     assert read_reports(tmp_path / "nowhere") == []
     path.write_text('{"round": ')

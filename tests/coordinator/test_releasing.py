@@ -10,8 +10,8 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,12 @@ from seshu_swarm.coordinator.releasing import mirror
 from seshu_swarm.coordinator.releasing.card import cell
 from seshu_swarm.coordinator.releasing.data import SAMANANTAR, notes_of
 from seshu_swarm.coordinator.releasing.names import CARD, DATA, PAPERS, TABLE, VERDICTS
-from seshu_swarm.coordinator.releasing.release import Releases, pushed, tag_of
+from seshu_swarm.coordinator.releasing.release import Releases, pushed
+from seshu_swarm.coordinator.releasing.withdrawn import tag_of
+from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
+from seshu_swarm.data.holdout import Holdout
+from seshu_swarm.data.text import Row
 from seshu_swarm.errors import ForkError, SeshuError
 from seshu_swarm.running import Stop
 from tests.coordinator.released_run import LANGUAGES, OWNER, Released
@@ -73,7 +77,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     switches = ("DISABLE_XET", "DISABLE_TELEMETRY", "DISABLE_PROGRESS_BARS")
     ours = {f"HF_HUB_{name}": "1" for name in switches}
     ours |= {"HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf_home")}
-    for name, value in {**ours, "NO_PROXY": "127.0.0.1,localhost"}.items():
+    # Threads that wait for work would cost more than the tiny model's.
+    ours |= {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1,localhost"}
+    for name, value in ours.items():
         monkeypatch.setenv(name, value)
     # The tiny model's shards go the way that large ones go.
     monkeypatch.setattr(hub_server, "LFS_FROM_BYTES", 1_000)
@@ -100,6 +106,18 @@ def push(released: Released) -> None:
         await releases.push_all(NAME)
 
     run(both())
+
+
+def revoke(released: Released, *, parent: str, withdrawn: list[str]) -> str:
+    """What `revoke` leaves behind, as far as releases read it; the new head."""
+    about: dict[str, object] = {"parent": parent, "revoked": ["01" * 32]}
+    revision = released.checkpoint(seed=9, about=about)
+    (released.run.package(revision) / CARD).write_text("# After a revocation\n")
+    line = Lineage(released.ledger.database)
+    for one in withdrawn:
+        line.withdraw(one, f"it holds {'01' * 32}")
+    line.add(revision, parent=parent, kind=Kind.REVOCATION)
+    return revision
 
 
 def papers(released: Released, revision: str) -> dict[str, bytes]:
@@ -225,8 +243,8 @@ def test_the_data_manifest_pins_what_it_names(released: Released) -> None:
     assert set(data["catalogue"]["files"]) == {"hi-000.jsonl", "ta-000.jsonl"}
     [adapter] = data["adapters"]
     assert adapter["digest"] == "01" * 32 and adapter["licence"] == "CC-BY-NC-4.0"
-    [held] = data["hold_outs"]
-    assert held["name"] == "final-1" and len(held["commitment"]) == 64 and len(held) == 2
+    assert [held["name"] for held in data["hold_outs"]] == ["final-1", "gate-1", "tuning-1"]
+    assert {len(held["commitment"]) for held in data["hold_outs"]} == {64}
     assert data["notes"] == [
         "CC-BY-NC-4.0 is declared for a part of the data: it forbids commercial use."
     ]
@@ -238,6 +256,63 @@ def test_the_data_manifest_pins_what_it_names(released: Released) -> None:
     verdicts = json.loads(papers(released, revision)[VERDICTS])["adapters"]
     assert {v["accepted"] for v in verdicts} == {True, False}
     assert not [v for v in verdicts if "owner" in v]
+
+
+def test_sets_that_are_drawn_or_retired_later_change_no_paper(released: Released) -> None:
+    one = released.publish(seed=1)
+    release(released)
+    first = papers(released, one)
+    sets = HoldOuts(released.run, released.ledger.database)
+    for role in Role:
+        sets.add(role, Holdout(rows={"hi": (Row("translate", "two", "तीन", "hi"),)}, documents={}))
+        sets.retire(f"{role}-1")
+    (released.run.package(one) / DATA).unlink()
+    release(released)
+    assert papers(released, one) == first
+    two = released.publish(seed=2)
+    release(released)
+    names = [held["name"] for held in json.loads(papers(released, two)[DATA])["hold_outs"]]
+    assert sorted(names) == ["final-2", "gate-2", "tuning-2"]
+
+
+def without(report: dict[str, Any], key: str) -> bytes:
+    return json.dumps({name: value for name, value in report.items() if name != key}).encode()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda report: None,
+        lambda report: b"{}",
+        lambda report: b"[]",
+        lambda report: b"\xff",
+        lambda report: json.dumps(report).encode()[:100],
+        lambda report: json.dumps(report | {"state": "aborted"}).encode(),
+        lambda report: json.dumps(report | {"languages": {"hi": {"before": 1.0}}}).encode(),
+        *(
+            partial(without, key=key)
+            for key in ("round", "state", "revision", "recipe", "adapters")
+        ),
+    ],
+)
+def test_a_release_without_a_readable_report_is_named_and_stays(
+    released: Released,
+    capsys: pytest.CaptureFixture[str],
+    broken: Callable[[dict[str, Any]], bytes | None],
+) -> None:
+    released.publish(seed=1)
+    path = released.run.report(1)
+    data = broken(json.loads(path.read_bytes()))
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(data)
+    push(released)
+    said = capsys.readouterr().out
+    assert "round-1 is not pushed: " in said and (
+        "round 1 has no report" in said or path.name in said
+    )
+    assert pushed(released.ledger, NAME) == []
 
 
 def test_notes_are_made_only_where_a_licence_or_a_source_calls_for_them() -> None:
@@ -338,24 +413,38 @@ def test_a_push_that_fails_is_made_again_and_sends_no_file_twice(
     hub.forget()
     push(released)
     assert hub.heard == []
+    # One without a report stays away, also when the report is back: the head does not go back.
+    released.publish(seed=2)
+    report = released.run.report(2)
+    released.publish(seed=3)
+    report.rename(report.with_suffix(".away"))
+    push(released)
+    report.with_suffix(".away").rename(report)
+    push(released)
+    assert [p.tag for p in pushed(released.ledger, NAME)] == ["round-1", "round-3"]
 
 
 @pytest.mark.swarm
-@pytest.mark.parametrize("lost", ["note", "tag"])
 def test_a_commit_that_the_ledger_does_not_know_is_found_again(
-    released: Released, hub: HubServer, lost: str
+    released: Released, hub: HubServer
 ) -> None:
     """Killed after the commit: before the ledger's note, or before the tag already."""
-    released.publish(seed=1)
+    one = released.publish(seed=1)
     push(released)
     [before] = pushed(released.ledger, NAME)
-    released.ledger.set_fact(f"hub {NAME}", None)
     repository = hub.repositories[NAME]
-    if lost == "tag":
-        repository.names.clear()
+    for is_tagged in (True, False):
+        released.ledger.set_fact(f"hub {NAME}", None)
+        if not is_tagged:
+            repository.names.clear()
+        push(released)
+        assert pushed(released.ledger, NAME) == [before]
+        assert repository.names == {"round-1": before.commit} and len(repository.commits) == 2
+    # And withdrawn before the note: what comes after it is pushed upon it, and is no fork.
+    released.ledger.set_fact(f"hub {NAME}", None)
+    revoked = revoke(released, parent=one, withdrawn=[one])
     push(released)
-    assert pushed(released.ledger, NAME) == [before]
-    assert repository.names == {"round-1": before.commit} and len(repository.commits) == 2
+    assert [p.revision for p in pushed(released.ledger, NAME)] == [revoked]
 
 
 @pytest.mark.swarm
@@ -370,6 +459,7 @@ def test_a_second_coordinator_s_push_fails_and_names_both_commits(
     with pytest.raises(ForkError, match=first.commit) as caught:
         push(other)
     assert "stop one of the two" in str(caught.value)
+    assert "one coordinator publishes a run" in str(caught.value)
     # One that pushed before, and was overtaken since.
     other.ledger.set_fact(f"hub {NAME}", [vars(first)])
     released.publish(seed=2)
@@ -387,7 +477,7 @@ def test_a_second_coordinator_s_push_fails_and_names_both_commits(
 def test_pushing_goes_on_by_itself_and_ends_when_the_coordinator_does(
     released: Released, hub: HubServer
 ) -> None:
-    async def story() -> float:
+    async def story() -> None:
         stop = Stop()
         releases = Releases(released.run, released.ledger, repository=NAME, retry_seconds=0.2)
         released.publish(seed=1)
@@ -396,18 +486,16 @@ def test_pushing_goes_on_by_itself_and_ends_when_the_coordinator_does(
         await releases.release()
         while not pushed(released.ledger, NAME):
             await asyncio.sleep(0.05)
-        hub.faults.silent_seconds = 20.0
+        hub.faults.silent_seconds = 2 * DEADLINE_SECONDS
         released.publish(seed=2)
         await releases.release()
         hub.heard.clear()
         while not hub.heard:
             await asyncio.sleep(0.05)
-        began = time.monotonic()
         pushing.cancel()
         await asyncio.gather(pushing, return_exceptions=True)
-        return time.monotonic() - began
 
-    assert run(story()) < 5.0
+    run(story())
     assert [p.tag for p in pushed(released.ledger, NAME)] == ["round-1"]
     left = psutil.Process().children(recursive=True)
     assert not [c for c in left if "releasing" in " ".join(c.cmdline())]
@@ -417,12 +505,12 @@ def test_pushing_goes_on_by_itself_and_ends_when_the_coordinator_does(
 def test_a_revocation_is_the_head_there_too_without_the_papers_of_the_round_before(
     released: Released, hub: HubServer
 ) -> None:
-    two = released.publish(seed=1)
+    one = released.publish(seed=1)
     push(released)
-    revision = released.checkpoint(seed=9, about={"parent": two, "revoked": ["01" * 32]})
-    (released.run.package(revision) / CARD).write_text("# After a revocation\n")
-    line = Lineage(released.ledger.database)
-    line.add(revision, parent=two, kind=Kind.REVOCATION)
+    # The Hub is away when the next round ends; the adapter is revoked before it is back.
+    two = released.publish(seed=2)
+    release(released, repository=NAME)
+    revision = revoke(released, parent=two, withdrawn=[one, two])
     push(released)
     repository = hub.repositories[NAME]
     assert list(repository.names) == ["round-1", f"revocation-{revision[:12]}"]
@@ -430,6 +518,10 @@ def test_a_revocation_is_the_head_there_too_without_the_papers_of_the_round_befo
     manifest = packages.read_manifest(released.run.package(revision))
     assert set(tree) == {".gitattributes", packages.MANIFEST, *manifest.files, CARD}
     assert tree[packages.MANIFEST].digest == revision
+    card = (hub.folder / tree[CARD].digest).read_text()
+    assert card.startswith("# After a revocation\n") and card.count("## Withdrawn") == 1
+    assert f"- WITHDRAWN: `round-1` (`{one}`): it holds 0101" in card
+    assert f"- WITHDRAWN: `round-2` (`{two}`): it holds 0101" in card
     # The round's own release is what it was.
     assert set(repository.tree("round-1") or {}) >= set(PAPERS)
 
@@ -469,3 +561,14 @@ def test_a_coordinator_pushes_what_is_not_on_the_hub_and_ends_where_another_does
         assert coordinator.wait(seconds=60) == ForkError.exit_code
     assert hub.repositories[NAME].head in coordinator.tail()
     assert packages.verify(released.run.package(two), two)
+
+
+def test_the_cards_of_later_rounds_name_what_was_withdrawn(released: Released) -> None:
+    one = released.publish(seed=1)
+    release(released)
+    assert "WITHDRAWN" not in papers(released, one)[CARD].decode()
+    revoked = revoke(released, parent=one, withdrawn=[one])
+    two = released.publish(seed=2)
+    release(released)
+    card = papers(released, two)[CARD].decode()
+    assert f"- WITHDRAWN: `round-1` (`{one}`)" in card and f"parent `{revoked}`" in card

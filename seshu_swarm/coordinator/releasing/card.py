@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ LICENCES = frozenset(
         *("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
     }
 )
+WITHDRAWN = "## Withdrawn"
 LIMITS = (
     "An experiment by volunteers: expect errors, and do not rely on what it says.",
     "Scores are bits per byte of text that no donor saw; they say nothing of truth or of harm.",
@@ -36,6 +37,15 @@ LIMITS = (
     "Nothing here proves the absence of a backdoor.",
     "Blind scoring cannot see a trigger that the held-out text does not contain.",
 )
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A release that nobody should use any more."""
+
+    tag: str
+    revision: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class CardFacts:
     data: Mapping[str, Any]
     repository: str | None
     parent_tag: str | None
+    withdrawn: tuple[Withdrawn, ...] = ()
 
 
 def tag_of(round_number: int) -> str:
@@ -65,6 +76,7 @@ def card_of(facts: CardFacts) -> str:
         _header(facts),
         f"# Seshu run “{facts.run_id}”, round {report['round']}",
         _summary(facts),
+        *([withdrawn_text(facts.withdrawn)] if facts.withdrawn else []),
         "## Load it\n\n" + _load(facts),
         "## Bits per byte\n\n" + _lines(_numbers(report["languages"])),
         f"![Bits per byte of every language over the rounds]({PICTURE})",
@@ -104,6 +116,13 @@ def _summary(facts: CardFacts) -> str:
         f"- revision `{report['revision']}`\n"
         f"- parent `{report['parent']}`" + (f" (`{facts.parent_tag}`)" if facts.parent_tag else "")
     )
+
+
+def withdrawn_text(withdrawn: Sequence[Withdrawn]) -> str:
+    """A section that the newest card has, because the Hub shows that one and keeps old tags."""
+    lines = [f"- WITHDRAWN: `{one.tag}` (`{one.revision}`): {cell(one.why)}" for one in withdrawn]
+    intro = "Do not use these. The Hub keeps a tag that was pushed, and copies elsewhere stay too."
+    return "\n\n".join([WITHDRAWN, intro, _lines(lines)])
 
 
 def _load(facts: CardFacts) -> str:
@@ -177,5 +196,5 @@ def cell(text: str) -> str:
     return plain.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 
-def _lines(lines: Iterator[str]) -> str:
+def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines)

@@ -7,12 +7,11 @@ time, and the same reports give the same bytes. Knows nothing of models and of w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from seshu_swarm.errors import PackageError, from_os_error
+from seshu_swarm.coordinator.releasing.reports import published
 
 MEASURE = "bits per byte of held-out answers, final split"
 
@@ -38,27 +37,6 @@ class Step:
 
 
 Curves = dict[str, list[Step]]
-
-
-def read_reports(folder: Path) -> list[dict[str, Any]]:
-    """Reports of all rounds that have ended, by round. Raises PackageError, ResourceError."""
-    reports = []
-    for path in sorted(folder.glob("round-*.json")):
-        try:
-            reports.append(json.loads(path.read_bytes()))
-        except OSError as error:
-            raise from_os_error(error, str(path)) from error
-        except ValueError as error:
-            raise PackageError(
-                f"{path} is no report: {error}"[:300],
-                rule="a report is written whole when its round ends",
-                way_out="move it away; the curves then do without that round",
-            ) from None
-    return sorted(reports, key=lambda report: int(report["round"]))
-
-
-def published(reports: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [report for report in reports if report["state"] == "published"]
 
 
 def curves_of(reports: Sequence[Mapping[str, Any]]) -> Curves:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from seshu_swarm import packages
 from seshu_swarm.coordinator.rounds import gather
-from seshu_swarm.coordinator.state.hold_outs import HoldOuts
+from seshu_swarm.coordinator.state.hold_outs import HeldOutSet, HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 
 _NON_COMMERCIAL = re.compile(r"(^|[^a-z])nc([^a-z]|$)", re.IGNORECASE)
@@ -41,10 +43,7 @@ def data_of(folder: RunFolder, ledger: Ledger, reports: Sequence[Mapping[str, An
         "catalogue": catalogue,
         "pretraining": _pretraining(folder, report["parent"]),
         "adapters": adapters,
-        "hold_outs": [
-            {"name": found.name, "commitment": found.commitment}
-            for found in HoldOuts(folder, ledger.database).all()
-        ],
+        "hold_outs": _hold_outs(folder, ledger, report["round"]),
         "notes": notes_of(licences, sources=str(catalogue)),
     }
 
@@ -66,6 +65,23 @@ def _pretraining(folder: RunFolder, parent: str) -> Any:
     if not (place / packages.MANIFEST).is_file():
         return None
     return packages.read_manifest(place, parent).about.get("data")
+
+
+def _hold_outs(folder: RunFolder, ledger: Ledger, number: int) -> list[Facts]:
+    """The sets that the round had: gate and final that it read, tuning in use when it opened.
+
+    Not all sets there are: more are drawn later, and the manifest must come out the same again.
+    """
+    sets, opened_at = HoldOuts(folder, ledger.database).all(), ledger.round(number).opened_at
+    names = Readings(ledger.database).of(f"round {number}")
+    # A retired set's place is taken by the next, in this order.
+    tuning = (s for s in sets if s.role is Role.TUNING and not _retired_by(s, opened_at))
+    names |= {found.name for found in islice(tuning, 1)}
+    return [{"name": s.name, "commitment": s.commitment} for s in sets if s.name in names]
+
+
+def _retired_by(found: HeldOutSet, seconds: float) -> bool:
+    return found.retired_at is not None and found.retired_at <= seconds
 
 
 def _adapters(ledger: Ledger, report: Mapping[str, Any]) -> list[Facts]:

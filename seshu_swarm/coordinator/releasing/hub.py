@@ -25,12 +25,17 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class Release:
-    """`after`: revision and commit of the release that this run pushed before, or nothing."""
+    """`after`: revision and commit of the release that this run pushed before, or nothing.
+
+    `withdrawn`: revisions of this run that one may find instead, because a push was cut off after
+    its commit, and the revision withdrawn before it was noted.
+    """
 
     folder: Path
     revision: str
     tag: str
     after: tuple[str, str] | None
+    withdrawn: tuple[str, ...] = ()
 
 
 def run(settings: PushConfig) -> int:
@@ -43,7 +48,8 @@ def run(settings: PushConfig) -> int:
     after = None
     if settings.after_revision and settings.after_commit:
         after = (settings.after_revision, settings.after_commit)
-    release = Release(folder, packages.verify(folder).digest, settings.tag, after)
+    revision = packages.verify(folder).digest
+    release = Release(folder, revision, settings.tag, after, settings.withdrawn)
     hub = HubRelease(HubRepository(settings.repository, seconds=ANSWER_SECONDS))
     commit = hub.push(release)
     log.event("pushed", f"{settings.repository}@{commit} is {settings.tag}", commit=commit)
@@ -71,7 +77,8 @@ class HubRelease:
         found = self._repository.package_at(head)
         if found == release.revision:
             return head
-        if found != (release.after[0] if release.after else None):
+        before = release.after[0] if release.after else None
+        if found not in (before, *release.withdrawn):
             raise self._forked(release, found=head)
         manifest = packages.read_manifest(release.folder)
         papers = [name for name in PAPERS if (release.folder / name).is_file()]

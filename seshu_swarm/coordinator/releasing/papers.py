@@ -1,7 +1,7 @@
 """What lies beside a published checkpoint: card, verdicts, curves, data manifest.
 
 No part of the digest: all of it is made from the round's report and the ledger, and may be made
-again. The same run gives the same bytes.
+again: the same bytes, unless a revision before it was withdrawn since, which the card then says.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm.coordinator.releasing.card import CardFacts, card_of, tag_of
-from seshu_swarm.coordinator.releasing.curves import curves_of, published, table_of
+from seshu_swarm.coordinator.releasing.curves import curves_of, table_of
 from seshu_swarm.coordinator.releasing.data import data_of
 from seshu_swarm.coordinator.releasing.names import CARD, DATA, PICTURE, TABLE, VERDICTS
 from seshu_swarm.coordinator.releasing.picture import draw
+from seshu_swarm.coordinator.releasing.reports import Report, published
+from seshu_swarm.coordinator.releasing.withdrawn import withdrawn_until
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.packages import write_whole
 
-Reports = Sequence[Mapping[str, Any]]
+Reports = Sequence[Report]
 
 
 def write_curves(folder: Path, run_id: str, reports: Reports) -> None:
@@ -49,6 +51,7 @@ def write_papers(
         data=data,
         repository=repository,
         parent_tag=_parent_tag(reports),
+        withdrawn=withdrawn_until(ledger, report["revision"]),
     )
     write_whole(folder / CARD, card_of(facts).encode("utf-8"))
     write_whole(folder / DATA, _json(data))

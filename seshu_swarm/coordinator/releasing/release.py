@@ -15,13 +15,13 @@ from typing import Any
 
 from seshu_swarm import log, packages
 from seshu_swarm.children import Child, Children
-from seshu_swarm.coordinator.releasing.card import tag_of as round_tag
-from seshu_swarm.coordinator.releasing.curves import read_reports
 from seshu_swarm.coordinator.releasing.papers import has_papers, write_curves, write_papers
+from seshu_swarm.coordinator.releasing.reports import read_reports, reports_until
+from seshu_swarm.coordinator.releasing.withdrawn import tag_of, withdrawn_until, write_withdrawn
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.errors import DeadlineError, ForkError, SeshuError
+from seshu_swarm.errors import DeadlineError, ForkError, PackageError, SeshuError
 from seshu_swarm.running import Stop
 
 logger = logging.getLogger(__name__)
@@ -115,37 +115,46 @@ class Releases:
             wait.cancel()
 
     async def push_all(self, repository: str) -> None:
-        """Push every release that the ledger does not know to be on the Hub, oldest first.
+        """Push every release after the last that the ledger knows to be on the Hub, oldest first.
 
+        What was withdrawn is never pushed, and nothing behind what is there: the head would go back.
         Raises ForkError where another coordinator pushes there, DeadlineError, SeshuError.
         """
-        for one in Lineage(self._ledger.database).all():
-            tag, done = tag_of(one), pushed(self._ledger, repository)
-            manifest = self._folder.package(one.revision) / packages.MANIFEST
-            if tag is None or tag in {d.tag for d in done} or not manifest.is_file():
-                continue
-            if one.kind is Kind.ROUND:
-                await self._write_again(one.round, repository)
-            commit = await self._push(repository, one.revision, tag, done[-1] if done else None)
-            note(self._ledger, repository, Pushed(tag, one.revision, commit))
-            log.event("on-the-hub", f"{tag} is {repository}@{commit}", tag=tag, commit=commit)
+        line = Lineage(self._ledger.database).all()
+        for one in _after(line, {done.tag for done in pushed(self._ledger, repository)}):
+            if (tag := tag_of(one)) and await self._is_ready(one, tag, repository):
+                commit = await self._push(repository, one, tag)
+                note(self._ledger, repository, Pushed(tag, one.revision, commit))
+                log.event("on-the-hub", f"{tag} is {repository}@{commit}", tag=tag, commit=commit)
 
-    async def _write_again(self, number: int, repository: str) -> None:
-        """The repository that the card names may be another than it was when the round ended."""
+    async def _is_ready(self, one: Revision, tag: str, repository: str) -> bool:
+        """Whether a release may be pushed, its papers written; says why not."""
+        if one.withdrawn or not (self._folder.package(one.revision) / packages.MANIFEST).is_file():
+            return False
+        try:
+            async with self._writing:
+                await asyncio.to_thread(self._write_again, one, repository)
+        except PackageError as error:
+            text = f"{tag} is not pushed: {error}"
+            log.event("release-skipped", text, tag=tag, reason=str(error))
+            return False
+        return True
 
-        def write() -> None:
-            until = [r for r in read_reports(self._folder.reports) if r["round"] <= number]
+    def _write_again(self, one: Revision, repository: str) -> None:
+        """The repository that a card names may be another than it was when the round ended."""
+        if one.kind is Kind.ROUND:
+            until = reports_until(self._folder.reports, one.round)
             write_papers(self._folder, self._ledger, until, repository=repository)
+        else:
+            write_withdrawn(self._folder, self._ledger, one.revision)
 
-        async with self._writing:
-            await asyncio.to_thread(write)
-
-    async def _push(self, repository: str, revision: str, tag: str, last: Pushed | None) -> str:
-        folder = self._folder.package(revision)
-        arguments = ["push", str(folder), "--repository", repository]
-        arguments += ["--tag", tag]
-        if last:
+    async def _push(self, repository: str, one: Revision, tag: str) -> str:
+        folder = self._folder.package(one.revision)
+        arguments = ["push", str(folder), "--repository", repository, "--tag", tag]
+        for last in pushed(self._ledger, repository)[-1:]:
             arguments += ["--after-revision", last.revision, "--after-commit", last.commit]
+        if gone := withdrawn_until(self._ledger, one.revision):
+            arguments += ["--withdrawn", ",".join(each.revision for each in gone)]
         size = packages.read_manifest(folder).size_bytes
         seconds = SETTLING_SECONDS + size / MIN_BYTES_PER_SECOND
         children = Children(self._folder.logs, lambda name, event: None)
@@ -156,12 +165,18 @@ class Releases:
             await children.end()
 
 
+def _after(line: Sequence[Revision], tags: set[str]) -> Sequence[Revision]:
+    """What follows the last revision whose tag is on the Hub."""
+    places = [i + 1 for i, one in enumerate(line) if tag_of(one) in tags]
+    return line[max(places, default=0) :]
+
+
 async def _commit_of(child: Child, seconds: float) -> str:
     try:
         event = await child.wait_for("pushed", seconds=seconds)
     except SeshuError as error:
         if error.exit_code == ForkError.exit_code:
-            raise ForkError(error.what, way_out=error.way_out) from error
+            raise ForkError(error.what, rule=error.rule, way_out=error.way_out) from error
         if child.process.returncode is None:
             raise DeadlineError(
                 f"the push was not done after {seconds:.0f} s",
@@ -170,18 +185,6 @@ async def _commit_of(child: Child, seconds: float) -> str:
             ) from error
         raise
     return str(event["commit"])
-
-
-def tag_of(one: Revision) -> str | None:
-    """The name of a revision's release on the Hub; None for the base, which no round made.
-
-    What pretraining or a revocation made is pushed too: the head there is the head here.
-    """
-    if one.parent is None:
-        return None
-    if one.kind is Kind.ROUND:
-        return round_tag(one.round)
-    return f"{one.kind}-{one.revision[:12]}"
 
 
 def pushed(ledger: Ledger, repository: str) -> list[Pushed]:

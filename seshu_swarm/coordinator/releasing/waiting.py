@@ -5,7 +5,8 @@ Every repository counts that the run pushes to or has pushed to. Knows no networ
 
 from __future__ import annotations
 
-from seshu_swarm.coordinator.releasing.release import pushed, tag_of
+from seshu_swarm.coordinator.releasing.release import pushed
+from seshu_swarm.coordinator.releasing.withdrawn import tag_of
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Lineage
 

@@ -36,3 +36,11 @@ class Readings:
                 "SELECT COUNT(*) FROM readings WHERE hold_out = ?", (hold_out,)
             ).fetchone()
         return int(row[0])
+
+    def of(self, subject: str) -> set[str]:
+        """Names of the sets that were read for it."""
+        with self._database.open() as connection:
+            rows = connection.execute(
+                "SELECT hold_out FROM readings WHERE subject = ?", (subject,)
+            ).fetchall()
+        return {str(name) for (name,) in rows}
