@@ -6,7 +6,7 @@ guest        limits of the owner's machine       lending     join, work within t
 host         life of a hosting peer              choosing    which blocks it hosts
 served       blocks of one revision, loaded
 serving      the streams of sessions             hosted      the parts held here, budgets
-admission    opening a part
+admission    opening a part              keeping     donors' adapters, until they are judged
 engine       computes what waits, in batches
 rebalancing  whether to host other blocks (pure)  moving  when to do it
 donating/    from rows to a verdict              status      what the peer shows its owner

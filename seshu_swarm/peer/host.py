@@ -20,6 +20,7 @@ from seshu_swarm.peer.choosing import choose_blocks
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.gradients import GradientService
 from seshu_swarm.peer.guest import Guest
+from seshu_swarm.peer.keeping import Keeper
 from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.moving import Mover
 from seshu_swarm.peer.served import ServedSpan, bytes_to_host
@@ -58,11 +59,14 @@ class HostingPeer:
         self._service = SpanService(joined.swarm, guest, settings.max_sessions)
         self._revision = joined.run.revision
         self._held: set[str] = set()
+        self._keeper = Keeper(
+            packages_of(joined.state_dir), joined.swarm, is_keeping=settings.hold_adapters
+        )
         self._holder = Holder(
             packages_of(joined.state_dir),
             policy=HolderPolicy(takes_adapters=settings.hold_adapters),
             allow_upload=guest.allow_upload,
-            on_stored=self._held.add,
+            on_stored=self._keeper.add,
         )
         self._follower = Follower(joined)
         self._span = Span(0, 1)
@@ -89,6 +93,7 @@ class HostingPeer:
             running.repeat(stop, self._settings.poll_seconds, self._follow),
             running.repeat(stop, STORE_AGAIN_SECONDS, self._store_run_again),
             mover.live(stop),
+            self._keeper.live(stop),
         )
         await self._say_goodbye()
 
