@@ -58,7 +58,8 @@ def assert_opened_once(folder: RunFolder) -> None:
     for name in packages.read_manifest(catalogue).files:
         read = read_pretrain_shard if name.startswith("pretrain-") else read_shard
         given |= {item.digest for item in read(catalogue / name)}
-    assert len(held) == 90 and len(given) > 1_000 and not held & given
+    # 90 are asked for; near-duplicates stay on one side, so that a secret may give a few less.
+    assert 80 <= len(held) <= 90 and len(given) > 1_000 and not held & given
     assert [p.name for p in folder.pretraining.iterdir()] == ["hi.jsonl"]
     assert [p.name for p in folder.packages.iterdir()] == [catalogue.name]
 
@@ -104,7 +105,7 @@ def test_killed_on_the_way_it_is_opened_afresh(tmp_path: Path, point: str) -> No
     command = [sys.executable, "-c", KILLED, point, "open", "--state-dir", str(folder.path)]
     command += ["--languages", "hi,ta", "--hold-out-rows", "40", "--hold-out-documents", "10"]
     killed = subprocess.run(command, capture_output=True, check=False, timeout=120)
-    assert killed.returncode == -signal.SIGKILL
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     # It got as far as held-out sets and running text in two languages.
     assert (folder.hold_outs / "final-1.jsonl").exists()
     assert (folder.pretraining / "ta.jsonl").exists()
