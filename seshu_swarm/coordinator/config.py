@@ -13,6 +13,8 @@ from seshu_swarm.errors import UsageError
 LANGUAGES = ("hi", "ta", "bn")
 GATE_READINGS = 10  # after that the spent alpha asks for gains that few adapters bring
 MAX_DETECTABLE = 0.05
+MIN_GAIN = 0.002
+METHODS = ("centred_clip",)
 MIN_KEPT_ROUNDS = 5
 # What one scoring batch looks like, to find the number of threads that suits it.
 SCORED_WINDOWS, SCORED_TOKENS = 4, 512
@@ -122,14 +124,14 @@ class RunConfig(NetworkConfig):
         "Most mixtures scored in choosing adapters in one round; unset: four for each adapter, and eight.",
     )
     methods: tuple[str, ...] = setting(
-        ("centred_clip",),
+        METHODS,
         "Merge methods tried beside the weighted sum; ties and dare hold a matrix of every member.",
     )
     gate_readings: int = setting(
         GATE_READINGS, "Most readings of a gate set; the next one in reserve takes its place then."
     )
     min_gain: float = setting(
-        0.002,
+        MIN_GAIN,
         "Least gain, in bits per byte, of a mixture; each of n members must bring an nth of it.",
     )
     max_detectable: float = setting(

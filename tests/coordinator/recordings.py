@@ -137,7 +137,8 @@ def _check(
     ids = gather.strip_names(list(adapters), current.seed)
     languages = gather.languages_of(run.ledger, ids)
     max_norm = norm_limit([adapter_norm(adapter) for adapter in adapters.values()])
-    found = {"ids": ids, "languages": languages, "max_norm": max_norm}
+    scored = sorted({*languages.values()})
+    found = {"ids": ids, "languages": languages, "max_norm": max_norm, "scored": scored}
     _note(run, current, RoundState.CHECKING, found)
     return found, {i: clipped(adapters[digest], max_norm=max_norm) for i, digest in ids.items()}
 

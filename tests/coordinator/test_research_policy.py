@@ -11,6 +11,8 @@ import pytest
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.coordinator.blind.search import SelectionRule, TuningScore
 from seshu_swarm.coordinator.blind.selecting import select
+from seshu_swarm.coordinator.config import RunConfig
+from seshu_swarm.coordinator.research.config import SimulateConfig
 from seshu_swarm.coordinator.research.policy import Policy, load_policy
 from seshu_swarm.coordinator.research.seeing import Candidate, Gate, Meter, PolicyRound, checked
 from seshu_swarm.errors import UsageError
@@ -154,3 +156,9 @@ def test_an_interruption_passes_through(tmp_path: Path) -> None:
     ask: Callable[[], object] = lambda: policy.choose(round_of())
     with pytest.raises(KeyboardInterrupt):
         ask()
+
+
+def test_a_simulation_s_defaults_are_those_of_a_run() -> None:
+    simulated, run = SimulateConfig(policy="p.py"), RunConfig()
+    for name in ("methods", "min_gain", "max_detectable", "score_calls"):
+        assert getattr(simulated, name) == getattr(run, name)

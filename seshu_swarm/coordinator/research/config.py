@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from seshu_swarm.config import OutputConfig, setting
-from seshu_swarm.coordinator.config import LANGUAGES, RunFolderConfig
+from seshu_swarm.coordinator.config import (
+    LANGUAGES,
+    MAX_DETECTABLE,
+    METHODS,
+    MIN_GAIN,
+    RunFolderConfig,
+)
 from seshu_swarm.errors import UsageError
 
 
@@ -21,13 +27,13 @@ class SimulateConfig(RunFolderConfig):
         "Most mixtures scored in one round; unset: four for each adapter, and eight.",
     )
     methods: tuple[str, ...] = setting(
-        ("ties", "centred_clip"), "Merge methods that the coordinator's own search tries too."
+        METHODS, "Merge methods that the coordinator's own search tries too."
     )
     min_gain: float = setting(
-        0.002, "Least gain that the coordinator's own search asks for, in bits per byte."
+        MIN_GAIN, "Least gain that the coordinator's own search asks for, in bits per byte."
     )
     max_detectable: float = setting(
-        0.05,
+        MAX_DETECTABLE,
         "A language whose smallest detectable gain is above this is unscored, in bits per byte.",
     )
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")

@@ -31,7 +31,7 @@ from seshu_swarm.errors import PackageError, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRound:
-    """`ids` maps random ids to digests; `candidates` are what took part, within the round's norm.
+    """`ids` maps random ids to digests, `scored` are the languages that had power; `candidates` are what took part, within the round's norm.
 
     `mixture` is what was chosen on the tuning split, or None; `revision` what was published, or
     None; `reason` says why not. `gate_reading` counts readings of the gate set, this one included.
@@ -44,6 +44,7 @@ class RecordedRound:
     ids: dict[str, str]
     candidates: dict[str, Adapter]
     languages: dict[str, str]
+    scored: tuple[str, ...]
     mixture: Mixture | None
     revision: str | None
     reason: str
@@ -101,6 +102,7 @@ class Recording:
             ids=checking["ids"],
             candidates=self._read(found, checking),
             languages=checking["languages"],
+            scored=tuple(checking["scored"]),
             mixture=mixture,
             revision=found.revision,
             reason=found.reason,

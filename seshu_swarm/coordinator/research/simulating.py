@@ -13,6 +13,7 @@ from rich.console import Console
 from seshu_swarm import checkpoints, log, reports
 from seshu_swarm.coordinator.blind.judging import budget_of
 from seshu_swarm.coordinator.blind.search import SelectionRule
+from seshu_swarm.coordinator.config import SCORED_TOKENS, SCORED_WINDOWS
 from seshu_swarm.coordinator.research import comparing
 from seshu_swarm.coordinator.research.config import SimulateConfig
 from seshu_swarm.coordinator.research.policy import Policy, load_policy
@@ -25,7 +26,6 @@ from seshu_swarm.progress import Bar
 from seshu_swarm.threads import set_threads
 
 # What one scoring batch looks like, to find the number of threads that suits it.
-SCORED_WINDOWS, SCORED_TOKENS = 4, 512
 NO_LONGER_BLIND = (
     "The hold-outs of the run were read and the readings not noted: a policy tuned on them is no "
     "longer judged blind."
@@ -66,12 +66,14 @@ def _set_threads(settings: SimulateConfig, recorded: RecordedRound) -> None:
 
 
 def _rules(settings: SimulateConfig, recorded: RecordedRound) -> Rules:
-    accept = AcceptRule(max_detectable=settings.max_detectable)
+    accept = AcceptRule(max_detectable=settings.max_detectable, scored=recorded.scored)
+    budget = budget_of(len(recorded.candidates)) + len(settings.methods)
     selection = SelectionRule(
-        budget=settings.score_calls or budget_of(len(recorded.candidates)),
+        budget=settings.score_calls or budget,
         min_gain=settings.min_gain,
         no_harm=TUNING_HARM_SHARE * accept.no_harm_margin,
         methods=settings.methods,
+        scored=recorded.scored,
     )
     return Rules(selection=selection, accept=accept)
 

@@ -122,6 +122,8 @@ class Story:
         """All members of a round, then its end."""
         link = (await coordinator.wait_for("ready", seconds=START_SECONDS))["link"]
         while len(ledger.rounds()) < number:
+            if coordinator.process.returncode is not None:
+                raise RoundError(f"the coordinator ended before round {number}; see its log")
             await asyncio.sleep(TICK_SECONDS)
         current = ledger.round(number)
         mine = [member for member in self._members if member.round == number]
