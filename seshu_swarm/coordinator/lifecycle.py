@@ -12,9 +12,11 @@ from collections.abc import Sequence
 
 from seshu_swarm import checkpoints, identity, joining, log, packages, running
 from seshu_swarm.adapters.merge.registry import method_of
-from seshu_swarm.coordinator.config import RunConfig
+from seshu_swarm.coordinator.config import SCORED_TOKENS, SCORED_WINDOWS, RunConfig
+from seshu_swarm.coordinator.opening.place import must_be_opened
 from seshu_swarm.coordinator.releasing.mirror import held_by
 from seshu_swarm.coordinator.releasing.release import Releases
+from seshu_swarm.coordinator.releasing.waiting import waiting_for_hub
 from seshu_swarm.coordinator.rounds.holding import RoundHolder
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.states import ENDED
@@ -36,15 +38,13 @@ from seshu_swarm.threads import set_threads
 
 logger = logging.getLogger(__name__)
 
-# What one scoring batch looks like, to find the number of threads that suits it.
-SCORED_WINDOWS, SCORED_TOKENS = 4, 512
-
 
 def run(settings: RunConfig) -> int:
     check_methods(settings.methods)
     folder = RunFolder.of(settings.state_dir)
     folder.must_exist()
     ledger = Ledger(folder.ledger)
+    must_be_opened(folder, ledger)
     revision = ledger.fact("revision")
     if revision is None:
         raise UsageError(
@@ -138,7 +138,11 @@ class Coordinator:
         await self._releases.release()
         if self._settings.keep_rounds is not None:
             freed_bytes = await asyncio.to_thread(
-                prune, self._folder, self._ledger, keep=self._settings.keep_rounds
+                prune,
+                self._folder,
+                self._ledger,
+                keep=self._settings.keep_rounds,
+                unpushed=waiting_for_hub(self._ledger, repository=self._settings.hub),
             )
             logger.info("%d bytes of old rounds removed", freed_bytes)
 
