@@ -18,6 +18,7 @@ Knows no files and no tokens.
 from __future__ import annotations
 
 import hmac
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from seshu_swarm.data.overlap import Texts
 from seshu_swarm.data.text import Corpus, Document, Row
 from seshu_swarm.errors import DataError
 
+LEFT_SHARE = 0.6  # of a held-out set, where near copies fell out
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSizes:
@@ -59,8 +62,10 @@ class SplitSizes:
         return int(getattr(self, f"{part}_{kind}"))
 
     def least(self, kind: str, part: str) -> int:
-        """The least that a set may hold."""
-        return min(int(getattr(self, f"minimum_{kind}")), self.wanted(kind, part))
+        """The least that a set may hold. Near copies fall out after the draw, so a small set may be
+        left with somewhat less than was wanted."""
+        left = math.ceil(LEFT_SHARE * self.wanted(kind, part))
+        return min(int(getattr(self, f"minimum_{kind}")), left)
 
 
 @dataclass(frozen=True)
