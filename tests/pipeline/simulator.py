@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from seshu_swarm.pipeline.messages import FIRST, NOTHING
 from tests.pipeline.replicas import Actor, Replica, Swarm
 from tests.pipeline.trainers import Conducting, Trainer
 from tests.sessions.network import World, WrongError
+
+LONGEST_PAUSE = 40.0
 
 
 class History:
@@ -27,6 +30,7 @@ class History:
         # Somebody was killed who alone had applied an average: if the others were taken for lost at
         # the same time, the stage's weights are gone, and only a checkpoint helps.
         self.is_risky = False
+        self.calm_since = math.inf
         for stage in range(self.num_stages):
             for _ in range(rng.choice((1, 2, 2, 3))):
                 self._start_replica(stage, is_first=True)
@@ -105,7 +109,7 @@ class History:
             self.conducting.closed(actor.name)
 
     def _pause(self, actor: Actor) -> None:
-        actor.paused_until = self.world.now + self.world.rng.choice((5.0, 15.0, 40.0))
+        actor.paused_until = self.world.now + self.world.rng.choice((5.0, 15.0, LONGEST_PAUSE))
         self.world.note(f"{actor.name} pauses until {actor.paused_until:.2f}")
 
     def _start_replica(self, stage: int, is_first: bool = False) -> None:
@@ -124,11 +128,12 @@ class History:
 
     def _calm(self) -> None:
         self.world.note("calm")
+        self.calm_since = self.world.now
         self.world.calm_down()
 
     def _watch(self) -> None:
         """Lets the trainers' clocks stop when all is done."""
-        if self.conducting.is_over or (self.is_risky and self.has_lost_weights):
+        if self.conducting.is_over or self.is_doomed:
             self.conducting.is_stopped = True
             for trainer in self.trainers:
                 trainer.is_over = True
@@ -136,8 +141,10 @@ class History:
             self.world.after(1.0, self._watch)
 
     @property
-    def has_lost_weights(self) -> bool:
-        """Nobody lives who has what a stage has committed."""
+    def is_doomed(self) -> bool:
+        """Nobody lives who has what a stage has committed, nor is anybody still paused on the way to it."""
+        if not self.is_risky or self.world.now < self.calm_since + 2 * LONGEST_PAUSE:
+            return False
         newest = dict.fromkeys(range(self.num_stages), NOTHING)
         for replica in self._replicas():
             newest[replica.stage] = max(newest[replica.stage], replica.ledger.version)
@@ -146,7 +153,7 @@ class History:
 
     def _check_end(self) -> None:
         """At every stage, every id of every step went into the weights exactly once."""
-        if not self.conducting.is_over and self.is_risky and self.has_lost_weights:
+        if not self.conducting.is_over and self.is_doomed:
             self.world.note("a stage has LOST ITS WEIGHTS")
             return
         if not self.conducting.is_over:
