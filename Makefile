@@ -23,8 +23,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python -m seshu_swarm demo $(DEMO_FLAGS)
 
+# Tests that start processes of their own run one at a time; the others share the cores, a file each.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not swarm"; \
+	alone=$$?; $(BIN)/python -m pytest -q -m swarm && exit $$alone
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import psutil
@@ -69,6 +70,7 @@ def run(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
 async def _supervise(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
     stop = Stop()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(partial(_on_lost_task, stop))
     loop.set_default_executor(ThreadPoolExecutor(initializer=_apply_thread_limit))
     work = asyncio.create_task(main(stop))
 
@@ -82,6 +84,13 @@ async def _supervise(main: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     return await work
+
+
+def _on_lost_task(stop: Stop, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A terminal's Ctrl-C meets the p2p daemon too: that its connection breaks then is no news."""
+    is_link = isinstance(context.get("exception"), ConnectionError | asyncio.IncompleteReadError)
+    if not (stop.is_set() and is_link):
+        loop.default_exception_handler(context)
 
 
 def settle() -> None:

@@ -10,7 +10,7 @@ not hide what it breaks. Pure: comparisons in, verdict with its reasons out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from seshu_swarm.evaluate.paired import (
@@ -112,14 +112,27 @@ def harms_language(comparison: Comparison, rule: AcceptRule) -> bool:
     return not upper < rule.no_harm_margin
 
 
-def is_worn(gate: Mapping[str, Comparison], report: Mapping[str, Comparison]) -> bool:
-    """Whether the gate set sees more gain than the report set does, by two standard errors.
+Pair = tuple[Mapping[str, Comparison], Mapping[str, Comparison]]
+"""Gains of one merge on the gate set and on the report set, by language."""
 
-    Then it has been fitted to, by rounds that read it, and can no longer be believed.
+
+def is_worn(readings: Sequence[Pair]) -> bool:
+    """Whether the gate set sees more gain than the report set does, by two standard errors more
+    than when it was first read.
+
+    Two sets differ from the start, because they hold other rows; what grows is what rounds that
+    read the gate have fitted to, and it can no longer be believed.
     """
+    gaps = [_gap(*pair) for pair in readings]
+    first = gaps[0] if gaps else (0.0, 0.0)
+    return any(gap - first[0] > 2 * math.hypot(error, first[1]) for gap, error in gaps[1:])
+
+
+def _gap(gate: Mapping[str, Comparison], report: Mapping[str, Comparison]) -> tuple[float, float]:
+    """By how much the gate sees more, and the error of that."""
     seen, error = _macro([gate[name] for name in sorted(gate)])
     reported, other = _macro([report[name] for name in sorted(report)])
-    return reported - seen > 2 * math.hypot(error, other)
+    return reported - seen, math.hypot(error, other)
 
 
 def worsens_answers(comparison: Comparison, rule: AcceptRule) -> bool:

@@ -14,7 +14,7 @@ from seshu_swarm.coordinator.opening import command as opening
 from seshu_swarm.coordinator.pretraining import command as pretraining
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.data.catalogue import read_shard, shards_of
+from seshu_swarm.data.catalogue import read_pretrain_shard, read_shard, shards_of
 from seshu_swarm.packages import read_manifest
 from seshu_swarm.peer.donating.lora import finetune
 from seshu_swarm.peer.donating.lora_settings import LoraSettings
@@ -50,10 +50,14 @@ def hand_in(run: RunFolder, language: str, *, max_steps: int = 120) -> str:
     """A donor's adapter, trained here, its files in the run and its record in the open round."""
     ledger = Ledger(run.ledger)
     revision, catalogue = ledger.fact("revision"), run.package(ledger.fact("catalogue"))
-    rows = read_shard(catalogue / shards_of(read_manifest(catalogue), language)[0])
+    manifest = read_manifest(catalogue)
+    rows = read_shard(catalogue / shards_of(manifest, language)[0])
+    # As donors do: running text of all languages between the rows, so that none is unlearned.
+    texts = sorted(name for name in manifest.files if name.startswith("pretrain-"))
+    documents = [one for name in texts for one in read_pretrain_shard(catalogue / name)]
     out = run.path / f"trained-{language}"
-    settings = LoraSettings(rank=4, max_steps=max_steps, replay_share=0.0)
-    result = finetune(run.package(revision), rows, out, settings=settings)
+    settings = LoraSettings(rank=4, max_steps=max_steps, replay_share=0.4)
+    result = finetune(run.package(revision), rows, out, settings=settings, documents=documents)
     assert result is not None
     shutil.move(out, run.adapter(result.digest))
     [current] = ledger.rounds()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from seshu_swarm.evaluate.accept import AcceptRule, gate
+from seshu_swarm.evaluate.accept import AcceptRule, Pair, gate, is_worn
 from seshu_swarm.evaluate.paired import Comparison, alpha_of_test, compare
 
 
@@ -85,6 +85,20 @@ def test_power_is_what_was_known_before() -> None:
     assert one.unscored == ("ta",) and one.accepted
     none = gate(gains, FLAT, test_index=1, rule=AcceptRule(scored=()))
     assert not none.accepted
+
+
+def test_a_gate_is_worn_when_it_sees_more_and_more() -> None:
+    def pair(gate_gain: float, report_gain: float) -> Pair:
+        return {"hi": result(-gate_gain, 0.003)}, {"hi": result(-report_gain, 0.004)}
+
+    # The gap of a first reading says that the sets differ: errors of a gap are 0.005.
+    assert not is_worn([]) and not is_worn([pair(0.09, 0.01)])
+    steady = [pair(0.05, 0.03), pair(0.04, 0.02), pair(0.06, 0.05)]
+    assert not is_worn(steady)
+    # Two gaps differ by sqrt(2) · 0.005: 0.0141 is twice that.
+    assert not is_worn([*steady, pair(0.05, 0.017)])
+    assert is_worn([*steady, pair(0.05, 0.015)])
+    assert is_worn([*steady, pair(0.05, 0.015), pair(0.05, 0.05)])
 
 
 def test_languages_without_power_are_named_and_count_for_nothing() -> None:

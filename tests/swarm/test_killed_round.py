@@ -63,6 +63,7 @@ def test_a_round_killed_in_every_state_ends_with_the_same_digest(
     for run in (calm, killed):
         shutil.copytree(prepared.path, run.path)
     until_it_ends(calm)
+    assert Ledger(calm.ledger).round(1).state is RoundState.PUBLISHED
     ledger = Ledger(killed.ledger)
     for point, state in zip(POINTS, STATES, strict=True):
         process = coordinate(killed, point)

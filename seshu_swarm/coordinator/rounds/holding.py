@@ -120,15 +120,14 @@ class RoundHolder:
         readings = Readings(self._ledger.database).count(gate)
         if readings >= self._settings.gate_readings:
             return f"was read {readings} times"
-        decisions = Decisions(self._ledger.database)
+        decisions, pairs = Decisions(self._ledger.database), []
         for ended in self._ledger.rounds():
             read = decisions.of(ended.number, RoundState.GATING)
             final = decisions.of(ended.number, RoundState.VERIFYING)
             if read and final and read["hold_out"] == gate:
                 seen, word = gate_of_json(read).comparisons, final_of_json(final).comparisons
-                if is_worn(seen.gains, word.gains):
-                    return f"saw more in round {ended.number} than the final set did"
-        return ""
+                pairs.append((seen.gains, word.gains))
+        return "sees more and more that the final set does not" if is_worn(pairs) else ""
 
     async def _collect(self, current: Round, stop: Stop) -> bool:
         """Wait for adapters; False if stopped first."""
