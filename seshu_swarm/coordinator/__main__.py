@@ -34,7 +34,10 @@ COMMANDS = (
     Command("status", StatusConfig, f"{ROLE}.showing.status:run", "Show the run and its rounds."),
     Command("round", RoundConfig, f"{ROLE}.showing.round:run", "Show one round's verdicts."),
     Command(
-        "verify", VerifyConfig, f"{ROLE}.showing.verifying:run", "Merge a round again, compare digests."
+        "verify",
+        VerifyConfig,
+        f"{ROLE}.showing.verifying:run",
+        "Merge a round again, compare digests.",
     ),
     Command(
         "simulate",
