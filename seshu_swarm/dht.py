@@ -1,4 +1,4 @@
-"""This peer in the swarm: the p2p daemon, the DHT, and streams to other peers.
+"""This peer in the swarm: the DHT, and streams to other peers.
 
 The only file that touches hivemind's DHT. A `DHTNode` lives in the peer's own event loop, so a
 peer is one process beside the daemon. Announcing and looking up records go through the strict
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -22,12 +21,10 @@ from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
 from seshu_swarm import WIRE_VERSION, channel, frames, records, uids
 from seshu_swarm.channel import Channel
+from seshu_swarm.daemon import Listen, check_port, clock_error, start_daemon, unreachable
 from seshu_swarm.errors import (
-    ClockError,
     FingerprintError,
     PeerLostError,
-    PortTakenError,
-    ResourceError,
     UnreachableError,
     WireVersionError,
 )
@@ -35,11 +32,10 @@ from seshu_swarm.identity import Identity
 from seshu_swarm.line import Line
 from seshu_swarm.link import Link
 from seshu_swarm.protocol import Hello
-from seshu_swarm.signing import ALLOWED_SKEW_SECONDS, SignedRecordValidator
+from seshu_swarm.signing import SignedRecordValidator
 
 logger = logging.getLogger(__name__)
 
-DAEMON_START_SECONDS = 15.0
 LOOKUP_SECONDS = 10.0
 DIAL_SECONDS = 10.0
 RUN_RECORD_SECONDS = 10.0
@@ -54,23 +50,6 @@ class Found(Generic[R]):
     record: R
     owner: str
     expiration_time: float
-
-
-@dataclass(frozen=True)
-class Listen:
-    """Where this peer listens: host and port (0: the system's choice).
-
-    `announce` is the multiaddr that others dial where that is another one, as behind a router that
-    forwards a port.
-    """
-
-    host: str = "0.0.0.0"
-    port: int = 0
-    announce: str | None = None
-
-    @property
-    def multiaddr(self) -> str:
-        return f"/ip4/{self.host}/tcp/{self.port}"
 
 
 class Swarm:
@@ -94,13 +73,13 @@ class Swarm:
         """Start the daemon and enter the DHT. Raises JoinError or ResourceError in <= 20 s."""
         peers = [str(peer) for peer in initial_peers]
         check_port(listen)
-        p2p = await _start_daemon(identity, peers, listen)
+        p2p = await start_daemon(identity, peers, listen)
         validator = SignedRecordValidator(identity)
         try:
             node = await DHTNode.create(p2p=p2p, initial_peers=peers, record_validator=validator)
         except PeerTimeError as error:
             await p2p.shutdown()
-            raise _clock_error(error) from None
+            raise clock_error(error) from None
         except RuntimeError as error:
             await p2p.shutdown()
             raise unreachable(peers, str(error)) from None
@@ -227,57 +206,3 @@ class Swarm:
             stream.close()
             raise
         return stream
-
-
-async def _start_daemon(identity: Identity, peers: list[str], listen: Listen) -> P2P:
-    try:
-        return await P2P.create(
-            initial_peers=peers or None,
-            host_maddrs=[listen.multiaddr],
-            announce_maddrs=[listen.announce] if listen.announce else None,
-            identity_path=str(identity.path),
-            check_if_identity_free=False,
-            startup_timeout=DAEMON_START_SECONDS,
-            nat_port_map=listen.host != "127.0.0.1",
-            auto_nat=listen.host != "127.0.0.1",
-        )
-    except P2PDaemonError as error:
-        if peers and "bootstrap" in str(error):
-            raise unreachable(peers, "no connection") from None
-        raise ResourceError(
-            f"the p2p daemon did not start: {error}",
-            rule="hivemind's wheel carries it for Linux x86-64",
-            way_out="use Linux x86-64, or WSL2 on Windows",
-        ) from None
-
-
-def check_port(listen: Listen) -> None:
-    """Refuse a taken port by name: the daemon itself would share it silently (SO_REUSEPORT)."""
-    if listen.port == 0:
-        return
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((listen.host, listen.port))
-        except OSError as error:
-            raise PortTakenError(
-                f"cannot listen on {listen.host}:{listen.port}: {error.strerror}",
-                rule="one program per port",
-                way_out="choose another --port, or 0 for a free one",
-            ) from None
-
-
-def unreachable(peers: list[str], reason: str) -> UnreachableError:
-    return UnreachableError(
-        f"no peer of the join link answered ({reason}): {', '.join(peers)}",
-        rule="at least one address must be reachable over TCP",
-        way_out="check that the coordinator runs, the network, and that the link is the newest",
-    )
-
-
-def _clock_error(error: Exception) -> ClockError:
-    return ClockError(
-        f"this machine's clock differs from the swarm's: {error}",
-        rule=f"at most {ALLOWED_SKEW_SECONDS:g} s: records expire by the clock",
-        way_out="switch on time synchronisation (timedatectl set-ntp true) and start again",
-    )

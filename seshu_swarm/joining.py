@@ -9,7 +9,8 @@ from pathlib import Path
 
 from seshu_swarm import identity, link
 from seshu_swarm.config import JoinConfig
-from seshu_swarm.dht import Found, Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import Found, Swarm
 from seshu_swarm.errors import UsageError
 from seshu_swarm.line import Line
 from seshu_swarm.link import Link

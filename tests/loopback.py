@@ -19,7 +19,8 @@ from hivemind.dht.routing import DHTID
 from hivemind.p2p import P2P, PeerID
 
 from seshu_swarm import identity, records
-from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import Swarm
 from seshu_swarm.identity import Identity
 from seshu_swarm.records import Record
 from seshu_swarm.running import end_children

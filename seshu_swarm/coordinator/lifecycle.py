@@ -25,7 +25,8 @@ from seshu_swarm.coordinator.state.limits import DETECTABLE_FACT, READINGS_FACT
 from seshu_swarm.coordinator.state.lineage import Lineage
 from seshu_swarm.coordinator.state.pruning import prune
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import ForkError, UnreachableError, UsageError
 from seshu_swarm.identity import Identity
 from seshu_swarm.link import Link

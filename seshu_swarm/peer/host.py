@@ -20,7 +20,7 @@ from seshu_swarm.peer.choosing import choose_blocks
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.gradients import GradientService
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.peer.keeping import Keeper
+from seshu_swarm.peer.keeping import Keeper, policy_of
 from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.moving import Mover
 from seshu_swarm.peer.served import ServedSpan, bytes_to_host
@@ -32,7 +32,7 @@ from seshu_swarm.round_trips import PINGS
 from seshu_swarm.running import Stop
 from seshu_swarm.session_messages import PUSHES
 from seshu_swarm.spans import Span
-from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.stores.holder import Holder
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class HostingPeer:
         )
         self._holder = Holder(
             packages_of(joined.state_dir),
-            policy=HolderPolicy(takes_adapters=settings.hold_adapters),
+            policy=policy_of(settings.hold_adapters),
             allow_upload=guest.allow_upload,
             on_stored=self._keeper.add,
         )

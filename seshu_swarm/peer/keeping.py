@@ -20,6 +20,7 @@ from seshu_swarm.errors import PeerError, SeshuError
 from seshu_swarm.packages import MANIFEST
 from seshu_swarm.records import ANNOUNCE_SECONDS, DAY_SECONDS, ProviderRecord
 from seshu_swarm.running import Stop
+from seshu_swarm.stores.holder import HolderPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,11 @@ TIDY_SECONDS = 600.0
 # A lease lives thirty seconds, so each is announced again every ten; older ones are given unannounced.
 MAX_ANNOUNCED = 64
 ANNOUNCED_AT_ONCE = 8
+
+
+def policy_of(hold_adapters: bool) -> HolderPolicy:
+    """What a volunteer's disk takes in for others, in a day."""
+    return HolderPolicy(takes_adapters=hold_adapters, max_bytes_of_all=MAX_BYTES)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from seshu_swarm.bench.links.config import LinksConfig
 from seshu_swarm.bench.links.proxy import Proxy
 from seshu_swarm.bench.links.shaping import BURST_BYTES, Sender, Way
 from seshu_swarm.config import NetworkConfig
-from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import UsageError
 from tests.loopback import Loopback
 

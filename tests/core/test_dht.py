@@ -13,7 +13,8 @@ import pytest
 from hivemind.dht.routing import DHTID
 
 from seshu_swarm import WIRE_VERSION
-from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import (
     ClockError,
     FingerprintError,
@@ -285,7 +286,8 @@ time.time = lambda: true_time() + 10.0  # before hivemind takes its reference to
 import asyncio
 from pathlib import Path
 from seshu_swarm import identity
-from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import SeshuError
 
 async def main():

@@ -16,7 +16,8 @@ from typing import Any, cast
 
 from seshu_swarm import identity
 from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import Swarm
 from seshu_swarm.protocol import BLOBS, Chunk
 from seshu_swarm.records import ProviderRecord
 from seshu_swarm.stores.holder import Holder, HolderPolicy

@@ -17,7 +17,8 @@ from seshu_swarm.children import Child, Children, Event
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.state.ledger import Ledger
-from seshu_swarm.dht import Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import Swarm
 
 DONORS = "seshu_swarm.bench.rounds"
 RUN_ID, BASE = "bench", "0" * 64

@@ -11,7 +11,8 @@ from seshu_swarm.bench.swarm.talk import Talk
 from seshu_swarm.bench.swarm.village import Village
 from seshu_swarm.channel import Channel
 from seshu_swarm.client.gateway.models import Models
-from seshu_swarm.dht import DIAL_SECONDS, Listen, Swarm
+from seshu_swarm.daemon import Listen
+from seshu_swarm.dht import DIAL_SECONDS, Swarm
 from seshu_swarm.errors import DeadlineError, PeerError
 from seshu_swarm.joining import Joined
 from seshu_swarm.protocol import SESSIONS

@@ -19,7 +19,7 @@ from seshu_swarm import frames
 from seshu_swarm.bench.config import HOME
 from seshu_swarm.bench.swarm.model import RandomModel
 from seshu_swarm.children import Child, Children
-from seshu_swarm.dht import Listen
+from seshu_swarm.daemon import Listen
 from seshu_swarm.errors import SeshuError
 from seshu_swarm.spans import Span, coverage
 

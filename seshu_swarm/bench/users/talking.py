@@ -20,7 +20,7 @@ from seshu_swarm.bench.swarm.summary import Times
 from seshu_swarm.bench.swarm.talk import Talk
 from seshu_swarm.bench.swarm.user import User
 from seshu_swarm.bench.users.config import UsersConfig
-from seshu_swarm.dht import Listen
+from seshu_swarm.daemon import Listen
 from seshu_swarm.running import Stop
 
 PROMPT_TOKENS = 32
