@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -52,7 +54,8 @@ def until_it_ends(run: RunFolder) -> None:
         process.terminate()
         assert process.wait(SECONDS) == 0
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -67,7 +70,12 @@ def test_a_round_killed_in_every_state_ends_with_the_same_digest(
     ledger = Ledger(killed.ledger)
     for point, state in zip(POINTS, STATES, strict=True):
         process = coordinate(killed, point)
-        assert process.wait(SECONDS) == -signal.SIGKILL
+        try:
+            assert process.wait(SECONDS) == -signal.SIGKILL
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         assert ledger.round(1).state == state and ledger.fact("revision") == ledger.round(1).parent
         assert Decisions(ledger.database).of(1, point) is None
     until_it_ends(killed)
