@@ -88,7 +88,8 @@ def test_a_manifest_beyond_the_limits_is_refused_before_any_file(
     store = SwarmStore(swarms[-1], admit=only_an_adapter)
     with pytest.raises(PackageError, match=name):
         loopback.run(store.fetch(Reference.of_swarm(manifest.digest), into))
-    assert honest.uploads == [len(manifest.to_bytes())]
+    # A stream that breaks while peers dial each other is asked for again: the manifest, no file.
+    assert set(honest.uploads) == {len(manifest.to_bytes())}
     assert not into.exists()
     # Nor when its manifest lies here from before there were limits.
     packages.write_whole(into / packages.MANIFEST, manifest.to_bytes())

@@ -58,8 +58,8 @@ def assert_opened_once(folder: RunFolder) -> None:
     for name in packages.read_manifest(catalogue).files:
         read = read_pretrain_shard if name.startswith("pretrain-") else read_shard
         given |= {item.digest for item in read(catalogue / name)}
-    # 90 are asked for; near-duplicates stay on one side, so that a secret may give a few less.
-    assert 80 <= len(held) <= 90 and len(given) > 1_000 and not held & given
+    # 90 are asked for; near-duplicates stay on one side, so that a secret may give a few less or more.
+    assert 75 <= len(held) <= 105 and len(given) > 1_000 and not held & given
     assert [p.name for p in folder.pretraining.iterdir()] == ["hi.jsonl"]
     assert [p.name for p in folder.packages.iterdir()] == [catalogue.name]
 
