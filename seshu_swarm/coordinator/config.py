@@ -132,7 +132,7 @@ class RunConfig(NetworkConfig):
     )
     min_gain: float = setting(
         MIN_GAIN,
-        "Least gain, in bits per byte, of a mixture; each of n members must bring an nth of it.",
+        "Least gain, in bits per byte, that each member of a mixture must bring: above what noise brings.",
     )
     max_detectable: float = setting(
         MAX_DETECTABLE,

@@ -63,18 +63,6 @@ def run(world: World, **options: object) -> Selection:
     return select(world.score, names, **arguments)  # type: ignore[arg-type]
 
 
-def test_in_a_large_mean_each_member_must_bring_its_share() -> None:
-    # Twelve alike: left out of the mean, each costs about a twelfth of what it does alone.
-    doses = {f"b-{i:02d}": dict.fromkeys(LANGUAGES, 1.0) for i in range(12)}
-    world = World(doses, noise={"c-noise": 0.3}, peak=0.02)
-    rule = SelectionRule(budget=120, min_gain=0.004)
-    selection = run(world, languages={}, duplicates={CONTROLS.duplicate: "b-00"}, rule=rule)
-    # 0.004 of each of twelve would be more than the whole mixture has to give.
-    assert set(selection.chosen) <= set(doses) and len(selection.chosen) >= 4
-    assert selection.gain_bits_per_byte == pytest.approx(0.02, rel=0.2)
-    assert selection.reasons["c-noise"].accepted is False and selection.void is None
-
-
 def test_specialists_of_three_languages_are_summed() -> None:
     selection = run(World(specialists()))
     assert selection.void is None

@@ -4,9 +4,9 @@ Pure logic over a `score` callable; knows candidates as random ids. All mixtures
 uniform: some members, each with the same weight. Three paths, the most useful first, since calls
 are counted: backward elimination from the mean of all, with a line search on λ; each candidate
 alone at λ = 1/8; forward from the best of those. A member stays only if leaving it out costs more
-than its share of `min_gain`: in a mean of ten, each does a tenth of what it does alone. Meanwhile
-the others' weights stay as they are, so that a candidate that changes nothing measures exactly
-nothing.
+than `min_gain`: on a small tuning set noise gains less than that, and a member's share of it would
+let noise pass, which voids the round. Meanwhile the others' weights stay as they are, so that a
+candidate that changes nothing measures exactly nothing.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Search:
 
     def keeps(self, current: Trial, without: Trial) -> bool:
         """The test that members pass: `current` has one more of them than `without`."""
-        return current.beats(without, by=self.rule.min_gain / max(1, len(current.mixture.shares)))
+        return current.beats(without, by=self.rule.min_gain)
 
     def _backward(self, pool: Members) -> Trial:
         """From the mean of all: the dose that harms nobody, then elimination, then λ again.
