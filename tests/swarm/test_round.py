@@ -111,7 +111,7 @@ def test_no_held_out_row_was_dealt(played: Played) -> None:
     held = {
         item.digest
         for name in ("tuning", "gate", "final")
-        for item in read_holdout(played.run.hold_outs / f"{name}.jsonl").items()
+        for item in read_holdout(played.run.hold_outs / f"{name}-1.jsonl").items()
     }
     shards = [
         path for language in LANGUAGES for path in played.run.packages.glob(f"*/{language}-*.jsonl")
