@@ -7,6 +7,7 @@ machine would; standard error lies in a log beside the test's files.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -68,11 +69,14 @@ class RoleProcess:
         *,
         seconds: float,
         matching: Callable[[Event], bool] = lambda event: True,
+        number: int = 1,
     ) -> Event:
-        """The first event of that name; AssertionError with the end of the log if none comes."""
+        """The so-and-so-manieth event of that name; AssertionError with the end of the log if none
+        comes."""
 
         def found() -> Event | None:
-            return next((e for e in self.events if e["event"] == name and matching(e)), None)
+            fits = (e for e in self.events if e["event"] == name and matching(e))
+            return next(itertools.islice(fits, number - 1, None), None)
 
         with self._news:
             self._news.wait_for(lambda: found() is not None or self._is_over, seconds)

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,7 +101,8 @@ def test_a_ledger_that_is_written_meanwhile_is_copied_between_two_writes(
             assert fact == decision
             counts.append(int(fact))
             assert Ledger(folder.ledger).rounds() == run.ledger.rounds()
-            time.sleep(0.05)
+            while Ledger(live.folder.ledger).fact("n") == counts[-1]:
+                assert writer.poll() is None
         assert writer.poll() is None and counts == sorted(set(counts))
     finally:
         writer.kill()

@@ -104,13 +104,8 @@ def donate(processes: Processes, link: str, name: str, data: Path, *flags: str) 
 
 def handed_in(donor: RoleProcess, number: int = 1) -> str:
     """Digest of the adapter that the donor handed in as its so-and-so-manieth."""
-    deadline = time.monotonic() + TRAINED_SECONDS
-    while time.monotonic() < deadline:
-        found = [event for event in donor.events if event["event"] == "handed-in"]
-        if len(found) >= number:
-            return str(found[number - 1]["reference"]).rpartition("/")[2]
-        time.sleep(0.1)
-    raise AssertionError(f"nothing handed in: {donor.events}\n{donor.tail()}")
+    event = donor.wait_for("handed-in", seconds=TRAINED_SECONDS, number=number)
+    return str(event["reference"]).rpartition("/")[2]
 
 
 def test_who_follows_goes_on_after_every_kind_of_no(

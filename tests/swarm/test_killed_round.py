@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +14,7 @@ from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from tests.coordinator import small_runs
+from tests.swarms import Fault, Processes, RoleProcess, inject
 
 pytestmark = pytest.mark.swarm
 
@@ -36,27 +32,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return run
 
 
-def coordinate(run: RunFolder, point: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.coordinator.killed_run", point, "run"]
-    command += ["--state-dir", str(run.path), "--host", "127.0.0.1"]
-    command += ["--rounds", "1", "--max-threads", "1"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+def coordinate(processes: Processes, run: RunFolder, point: str) -> RoleProcess:
+    where = ("--state-dir", str(run.path), "--host", "127.0.0.1")
+    flags = ("run", *where, "--rounds", "1", "--max-threads", "1")
+    return processes.start("tests.coordinator.killed_run", point, *flags)
 
 
-def until_it_ends(run: RunFolder) -> None:
+def until_it_ends(processes: Processes, run: RunFolder) -> None:
     """Hold the round to its end, then stop the coordinator as its owner would."""
-    process = coordinate(run, "never")
-    try:
-        deadline = time.monotonic() + SECONDS
-        while not run.report(1).exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        process.terminate()
-        assert process.wait(SECONDS) == 0
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process = coordinate(processes, run, "never")
+    process.wait_for("round", seconds=SECONDS)
+    inject(process, Fault.TERMINATE)
+    assert process.wait(seconds=SECONDS) == 0
 
 
 def test_a_round_killed_in_every_state_ends_with_the_same_digest(
@@ -65,20 +52,18 @@ def test_a_round_killed_in_every_state_ends_with_the_same_digest(
     calm, killed = (RunFolder(tmp_path / name) for name in ("calm", "killed"))
     for run in (calm, killed):
         shutil.copytree(prepared.path, run.path)
-    until_it_ends(calm)
-    assert Ledger(calm.ledger).round(1).state is RoundState.PUBLISHED
     ledger = Ledger(killed.ledger)
-    for point, state in zip(POINTS, STATES, strict=True):
-        process = coordinate(killed, point)
-        try:
-            assert process.wait(SECONDS) == -signal.SIGKILL
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        assert ledger.round(1).state == state and ledger.fact("revision") == ledger.round(1).parent
-        assert Decisions(ledger.database).of(1, point) is None
-    until_it_ends(killed)
+    with Processes(tmp_path / "logs") as processes:
+        until_it_ends(processes, calm)
+        assert Ledger(calm.ledger).round(1).state is RoundState.PUBLISHED
+        for point, state in zip(POINTS, STATES, strict=True):
+            process = coordinate(processes, killed, point)
+            assert process.wait(seconds=SECONDS) == -signal.SIGKILL
+            inject(process, Fault.KILL)  # its daemon is left
+            now = ledger.round(1)
+            assert now.state == state and ledger.fact("revision") == now.parent
+            assert Decisions(ledger.database).of(1, point) is None
+        until_it_ends(processes, killed)
     assert ledger.round(1).state is RoundState.PUBLISHED
     assert ledger.fact("revision") == Ledger(calm.ledger).fact("revision")
     ours, theirs = small_runs.report_of(killed), small_runs.report_of(calm)

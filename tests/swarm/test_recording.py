@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ import pytest
 
 from seshu_swarm.coordinator.research.recording.notes import NOTES_FILE
 from seshu_swarm.coordinator.state.ledger import Ledger
+from tests.swarms import Processes, RoleProcess
 
 pytestmark = pytest.mark.swarm
 
@@ -21,9 +21,9 @@ SMALL = ("--adapters", "4", "--languages", "hi,ta", "--hold-out-rows", "120", "-
 SECONDS = 280
 
 
-def record(out: Path) -> subprocess.Popen[str]:
-    command = [*COORDINATOR, "record", "--out", str(out), *SMALL, "--pretrain-seconds", "8"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def record(processes: Processes, out: Path) -> RoleProcess:
+    flags = ("--out", str(out), *SMALL, "--pretrain-seconds", "8")
+    return processes.start("seshu_swarm.coordinator", "record", *flags)
 
 
 def handed_in(out: Path) -> list[str]:
@@ -35,33 +35,25 @@ def handed_in(out: Path) -> list[str]:
     return [facts["digest"] for facts in members.values() if facts["digest"]]
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """As a machine that is switched off: the process and all that it started."""
-    if process.poll() is not None:
-        return  # and why it ended by itself is told by who noticed
+def switch_off(process: subprocess.Popen[bytes]) -> None:
+    """As a machine is: the process and all that it started."""
     family = [psutil.Process(process.pid)]
     family += family[0].children(recursive=True)
     for one in family:
         one.kill()
     psutil.wait_procs(family[1:], timeout=10)
-    process.communicate(timeout=10)
 
 
 def test_a_killed_recording_goes_on_and_can_be_simulated_on(tmp_path: Path) -> None:
     out = tmp_path / "set"
-    began = record(out)
-    try:
-        deadline = time.monotonic() + SECONDS
-        while not handed_in(out):
-            assert began.poll() is None, began.communicate()[0]
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    finally:
-        end(began)
-    before = handed_in(out)
-    again = record(out)
-    said, _ = again.communicate(timeout=SECONDS)
-    assert again.returncode == 0, said[-3000:]
+    with Processes(tmp_path / "logs") as processes:
+        began = record(processes, out)
+        # It tells its progress while donors come and go.
+        began.wait_for("progress", seconds=SECONDS, matching=lambda event: bool(handed_in(out)))
+        switch_off(began.process)
+        before = handed_in(out)
+        again = record(processes, out)
+        assert again.wait(seconds=SECONDS) == 0, again.tail()
     ledger = Ledger(out / "ledger.sqlite")
     digests = {adapter.digest for adapter in ledger.adapters(1)}
     assert len(digests) == 4 and digests == set(handed_in(out)) and digests > set(before)
