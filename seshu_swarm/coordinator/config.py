@@ -18,7 +18,7 @@ METHODS = ("centred_clip",)
 MIN_KEPT_ROUNDS = 5
 # What one scoring batch looks like, to find the number of threads that suits it.
 SCORED_WINDOWS, SCORED_TOKENS = 4, 512
-MIN_SCORE_CALLS = 4
+MIN_SCORE_CALLS = 6
 MAX_RANK = 64  # as the strict reader and the run record have it
 MAX_LICENCE_CHARACTERS = 300
 LANGUAGE = re.compile("[a-z]{2,3}")
@@ -157,7 +157,7 @@ class RunConfig(NetworkConfig):
         if self.score_calls is not None and self.score_calls < MIN_SCORE_CALLS:
             raise UsageError(
                 f"--score-calls {self.score_calls}",
-                rule=f"at least {MIN_SCORE_CALLS}: two of them are the round's controls",
+                rule=f"at least {MIN_SCORE_CALLS}: up to four of them are the round's controls",
             )
         if self.hub is not None and not HUB_REPOSITORY.fullmatch(self.hub):
             raise UsageError(f"--hub {self.hub!r} is no repository", rule="OWNER/NAME")

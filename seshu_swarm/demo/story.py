@@ -23,7 +23,7 @@ MIN_DONORS = 3
 START_SECONDS = 60.0
 SLACK_SECONDS = 120.0
 SWITCH_SECONDS = 60.0
-SCORE_CALLS = 18
+SCORE_CALLS = 20
 MIN_GAIN = 0.004  # with thirty tuning rows a language, less than this is noise
 MAX_DETECTABLE = 0.25  # rows of many kinds: the gate's hundred and twenty are few
 

@@ -240,7 +240,7 @@ def test_selection_on_a_real_model(folder: Path) -> None:
         scorer.tuning_score,
         [*candidates, "copy"],
         duplicates={"copy": "useful"},
-        controls=Controls(null="null", noise="noise", duplicate="copy"),
+        controls=Controls(null="null", noises=("noise",), duplicate="copy"),
         rule=SelectionRule(no_harm=1.0),
     )
     assert selection.void is None

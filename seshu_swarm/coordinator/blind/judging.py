@@ -28,8 +28,12 @@ from seshu_swarm.coordinator.blind.selecting import Controls, Selection, select
 from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
 from seshu_swarm.evaluate.bits import bits_per_byte
 
-CONTROLS = Controls(null="control-null", noise="control-noise", duplicate="control-duplicate")
-CALLS_PER_CANDIDATE, CALLS_BESIDE = 4, 8
+CONTROLS = Controls(
+    null="control-null",
+    noises=("control-noise-1", "control-noise-2", "control-noise-3"),
+    duplicate="control-duplicate",
+)
+CALLS_PER_CANDIDATE, CALLS_BESIDE = 4, 10
 
 Report = Callable[[float, str], None]
 
@@ -59,10 +63,12 @@ def budget_of(num_candidates: int) -> int:
 def with_controls(candidates: Mapping[str, Adapter], *, seed: int) -> dict[str, Adapter]:
     """Candidates and the round's controls, made from the first candidate."""
     first = candidates[min(candidates)]
-    return dict(candidates) | {
+    noises = enumerate(CONTROLS.noises, start=seed)
+    return {
+        **candidates,
         CONTROLS.null: null_control(first),
-        CONTROLS.noise: noise_control(first, seed=seed),
         CONTROLS.duplicate: duplicate_control(first),
+        **{name: noise_control(first, seed=own) for own, name in noises},
     }
 
 

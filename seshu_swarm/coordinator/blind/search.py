@@ -4,9 +4,8 @@ Pure logic over a `score` callable; knows candidates as random ids. All mixtures
 uniform: some members, each with the same weight. Three paths, the most useful first, since calls
 are counted: backward elimination from the mean of all, with a line search on λ; each candidate
 alone at λ = 1/8; forward from the best of those. A member stays only if leaving it out costs more
-than `min_gain`: on a small tuning set noise gains less than that, and a member's share of it would
-let noise pass, which voids the round. Meanwhile the others' weights stay as they are, so that a
-candidate that changes nothing measures exactly nothing.
+than a margin, `min_gain` or what noise asks for (`selecting`). Meanwhile the others' weights stay
+as they are, so that a candidate that changes nothing measures exactly nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class SelectionRule:
     that count for gain; unset, all that have a score.
     """
 
-    budget: int = 32
+    budget: int = 34
     min_gain: float = 0.001
     no_harm: float = 0.01
     methods: tuple[str, ...] = ()
@@ -69,12 +68,17 @@ BASE = Trial(Mixture(), 0.0, 0.0)
 
 
 class Search:
-    """Scores each mixture once; keeps every trial and what each candidate contributed."""
+    """Scores each mixture once; keeps every trial and what each candidate contributed.
+
+    `margin` is what a member must gain. It may be raised, and the search run again: that costs
+    scores only for mixtures it has not tried.
+    """
 
     def __init__(
         self, score: Score, rule: SelectionRule, budget: int, languages: Mapping[str, str]
     ) -> None:
         self._score, self.rule, self.budget, self._languages = score, rule, budget, languages
+        self.margin = rule.min_gain
         self.trials: dict[Mixture, Trial] = {}
         self.contributions: dict[str, float] = {}
         self.lone: dict[str, Trial] = {}
@@ -88,6 +92,13 @@ class Search:
                 self.lone[name] = alone
         best = self._best([backward, *self.lone.values(), self._forward(backward)])
         return self._best([best, *self._other_methods(best)])
+
+    def control(self, members: Members, total: float) -> Trial:
+        """The trial of a mixture with a control in it, whatever the candidates have spent."""
+        self.budget += 1
+        trial = self.weigh(members, total)
+        assert trial is not None  # The call was paid for above.
+        return trial
 
     def weigh(self, members: Members, total: float) -> Trial | None:
         """The trial of λ = `total` shared equally, or None once the budget is spent."""
@@ -117,14 +128,14 @@ class Search:
         best = BASE
         for trial in trials:
             # The base is beaten only by more than the margin, a mixture by anything.
-            by = self.rule.min_gain if best is BASE else 0.0
+            by = self.margin if best is BASE else 0.0
             if trial.excess == 0 and trial.beats(best, by=by):
                 best = trial
         return best
 
     def keeps(self, current: Trial, without: Trial) -> bool:
         """The test that members pass: `current` has one more of them than `without`."""
-        return current.beats(without, by=self.rule.min_gain)
+        return current.beats(without, by=self.margin)
 
     def _backward(self, pool: Members) -> Trial:
         """From the mean of all: the dose that harms nobody, then elimination, then λ again.

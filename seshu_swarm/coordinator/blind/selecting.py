@@ -2,6 +2,8 @@
 
 Runs the search on the tuning split, then the round's controls: a candidate that changes nothing and
 one of pure noise must fail the very test that members pass, and a copy must have been recognised.
+How much noise gains by chance depends on the tuning rows. So where noise passes, the search asks
+for twice what it gained and meets other noise; the round is void where none of them is refused.
 Pure: knows random ids, no author and no tensors. The gate (`evaluate.accept`) has the last word.
 """
 
@@ -15,14 +17,24 @@ from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.coordinator.blind.search import LONE_LAM, Score, Search, SelectionRule, Trial
 from seshu_swarm.errors import UsageError
 
+# What noise gained once is about one deviation of what it gains: twice that is rare.
+NOISE_FACTOR = 2.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
-    """Ids of the round's control candidates; `duplicate` is a copy of a real candidate."""
+    """Ids of the round's control candidates; `duplicate` is a copy of a real candidate.
+
+    `noises` are drawn apart from one another, each met only where those before it passed.
+    """
 
     null: str
-    noise: str
+    noises: tuple[str, ...]
     duplicate: str
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset((self.null, *self.noises, self.duplicate))
 
 
 @dataclass(frozen=True)
@@ -76,36 +88,55 @@ def select(
     allows nothing.
     """
     rule = rule or SelectionRule()
-    control_ids = {controls.null, controls.noise, controls.duplicate} if controls else set()
-    num_scored_controls = 2 if controls else 0
-    if rule.budget <= num_scored_controls:
-        raise UsageError(f"budget of {rule.budget} scores", rule=f"above {num_scored_controls}")
-    donors = sorted(set(candidates) - control_ids)
-    search = Search(score, rule, rule.budget - num_scored_controls, languages or {})
-    best = search.run(tuple(name for name in donors if name not in duplicates))
-    search.budget = rule.budget
+    reserved = 1 + len(controls.noises) if controls else 0
+    if rule.budget <= reserved:
+        raise UsageError(f"budget of {rule.budget} scores", rule=f"above {reserved}")
+    donors = sorted(set(candidates) - (controls.ids if controls else set()))
+    pool = tuple(name for name in donors if name not in duplicates)
+    search = Search(score, rule, rule.budget - reserved, languages or {})
+    best, void = _choose(search, pool, controls) if controls else (search.run(pool), None)
+    if controls and controls.duplicate not in duplicates:
+        void = f"DUPLICATE_MISSED: control {controls.duplicate} was not recognised as a copy"
     return Selection(
         mixture=best.mixture,
         gain_bits_per_byte=best.gain,
         reasons={name: _reason(name, search, best, duplicates) for name in donors},
-        void=_void(search, best, controls, duplicates) if controls else None,
+        void=void,
         trials=tuple(search.trials.values()),
     )
 
 
-def _void(
-    search: Search, best: Trial, controls: Controls, duplicates: Mapping[str, str]
-) -> str | None:
-    """Why the round's controls failed, or None where all were refused as they must be."""
-    if controls.duplicate not in duplicates:
-        return f"DUPLICATE_MISSED: control {controls.duplicate} was not recognised as a copy"
+def _choose(
+    search: Search, pool: tuple[str, ...], controls: Controls
+) -> tuple[Trial, str | None]:
+    """The best mixture that refuses noise, and why the round is void where none does."""
+    best, gained = search.run(pool), None
+    for noise in controls.noises:
+        gained = _gain_of(noise, search, best)
+        if gained is None:
+            break
+        search.margin = NOISE_FACTOR * gained
+        best = search.run(pool)
+    if gained is not None:
+        return best, _accepted("NOISE", noise, gained)
+    if (gained := _gain_of(controls.null, search, best)) is not None:
+        return best, _accepted("NULL", controls.null, gained)
+    return best, None
+
+
+def _gain_of(control: str, search: Search, best: Trial) -> float | None:
+    """What the control gains where it passes the test that members pass, else None."""
     members = best.mixture.ids
     each = best.mixture.lam / len(members) if members else LONE_LAM
-    for name, control in (("NULL", controls.null), ("NOISE", controls.noise)):
-        trial = search.weigh((*members, control), each * (len(members) + 1))
-        if trial is None or search.keeps(trial, best):
-            return f"{name}_ACCEPTED: control {control} passed the test that members pass"
-    return None
+    trial = search.control((*members, control), each * (len(members) + 1))
+    return trial.gain - best.gain if search.keeps(trial, best) else None
+
+
+def _accepted(kind: str, control: str, gained: float) -> str:
+    return (
+        f"{kind}_ACCEPTED: control {control} passed the test that members pass, with a gain of "
+        f"{gained:.4f} bits per byte"
+    )
 
 
 def _reason(name: str, search: Search, best: Trial, duplicates: Mapping[str, str]) -> Reason:
@@ -125,7 +156,7 @@ def _reason(name: str, search: Search, best: Trial, duplicates: Mapping[str, str
     if gain is None:
         text = "the round's budget of scores ended before it was measured"
         return Reason(False, "NOT_MEASURED", text, "push it again next round")
-    if gain > search.rule.min_gain:
+    if gain > search.margin:
         text = "it helps, but a mixture without it is better"
         return Reason(False, "OUTSHONE", text, "train on from the next base", gain)
     text = "without it the mixture loses nothing that counts"
