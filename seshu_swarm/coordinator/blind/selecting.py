@@ -106,9 +106,7 @@ def select(
     )
 
 
-def _choose(
-    search: Search, pool: tuple[str, ...], controls: Controls
-) -> tuple[Trial, str | None]:
+def _choose(search: Search, pool: tuple[str, ...], controls: Controls) -> tuple[Trial, str | None]:
     """The best mixture that refuses noise, and why the round is void where none does."""
     best, gained = search.run(pool), None
     for noise in controls.noises:
