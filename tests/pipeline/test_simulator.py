@@ -5,38 +5,14 @@ Slowly, before a release: SESHU_HISTORIES=50000 python -m pytest -q tests/pipeli
 
 from __future__ import annotations
 
-import os
-
-import pytest
-
+from tests.histories import check, seeds
 from tests.pipeline import simulator
-from tests.pipeline.simulator import History, check
-from tests.sessions import network
-from tests.sessions.network import WrongError
-
-NUM_HISTORIES = int(os.environ.get("SESHU_HISTORIES", "500"))
-FIRST_HISTORY = int(os.environ.get("SESHU_FIRST_HISTORY", "0"))
+from tests.pipeline.simulator import History
 
 
 def test_every_id_of_every_step_is_committed_once_at_every_stage() -> None:
-    for seed in range(FIRST_HISTORY, FIRST_HISTORY + NUM_HISTORIES):
-        check(seed)
-
-
-def test_a_history_is_the_same_each_time() -> None:
-    stories: list[list[str]] = [[], []]
-    for story in stories:
-        History(12, story.append).run()
-    assert stories[0] == stories[1]
-    assert len(stories[0]) > 20
-
-
-def test_a_failure_says_which_history_and_how_to_replay_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(network, "MAX_EVENTS", 10)
-    with pytest.raises(WrongError, match=r"history 5: .*no end after 10 events(.|\n)*simulator 5$"):
-        check(5)
+    for seed in seeds(500):
+        check(History, seed)
 
 
 def test_the_storm_is_a_storm() -> None:

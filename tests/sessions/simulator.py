@@ -157,16 +157,5 @@ FAULTS: tuple[Callable[[History], None], ...] = (
 )
 
 
-def check(seed: int) -> None:
-    """Raises WrongError that names the seed and how to replay it."""
-    try:
-        History(seed).run()
-    except Exception as error:
-        raise WrongError(
-            f"history {seed}: {type(error).__name__}: {error}\n"
-            f"    replay: python -m tests.sessions.simulator {seed}"
-        ) from error
-
-
 if __name__ == "__main__":
     History(int(sys.argv[1]), print).run()
