@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from dataclasses import asdict
 
 import pytest
 import torch
 
-from seshu_swarm.bench import BENCHES
+from seshu_swarm.bench import BENCHES, fresh
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.merge import alone, bench
-from seshu_swarm.bench.merge.child import Measured, Task, measure_in_child, task_of
+from seshu_swarm.bench.merge.child import Measured, Task, measure_in_child
 from seshu_swarm.bench.merge.sizes import Sizes
 from seshu_swarm.errors import ResourceError, UsageError
 
@@ -59,7 +57,7 @@ def test_a_child_that_fails_is_told() -> None:
 
 def test_a_child_ends_with_the_one_that_asked() -> None:
     # Work for minutes, were it not alone in the world.
-    task = json.dumps(asdict(Task(method="ties", sizes=Sizes(num_adapters=64), threads=1)))
+    task = fresh.written(Task(method="ties", sizes=Sizes(num_adapters=64), threads=1))
     command = [sys.executable, "-m", "seshu_swarm.bench.merge.child", task]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
@@ -97,7 +95,7 @@ def test_the_bench_is_listed_and_needs_no_links() -> None:
 
 def test_a_task_survives_its_way_to_the_child() -> None:
     task = Task(method="ties", sizes=TINY, threads=2, is_theirs=True)
-    assert task_of(json.loads(json.dumps(asdict(task)))) == task
+    assert fresh.read(fresh.written(task), Task) == task
 
 
 def test_the_table_says_what_is_missing() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from seshu_swarm import checkpoints
-from seshu_swarm.bench import BENCHES
+from seshu_swarm.bench import BENCHES, fresh
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.merge.sizes import Sizes
 from seshu_swarm.bench.scoring import bench, work
-from seshu_swarm.bench.scoring.child import Measured, Task, measure_in_child, task_of
+from seshu_swarm.bench.scoring.child import Measured, Task, measure_in_child
 from seshu_swarm.errors import UsageError
 
 TINY = Sizes(d_model=32, num_blocks=2, num_adapters=3, rank=2)
@@ -82,4 +80,4 @@ def test_the_bench_is_listed_and_refuses_what_it_has_not() -> None:
 
 def test_a_task_survives_its_way_to_the_child() -> None:
     task = Task(folder="/models/one", sizes=TINY, threads=2, num_windows=3, method="ties")
-    assert task_of(json.loads(json.dumps(asdict(task)))) == task
+    assert fresh.read(fresh.written(task), Task) == task

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seshu_swarm.bench import BENCHES
+from seshu_swarm.bench import BENCHES, fresh
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.engine import calls
 from seshu_swarm.bench.engine.bench import run as run_engine_bench
@@ -125,7 +125,7 @@ def test_a_child_that_fails_is_reported(capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_child_ends_when_the_one_that_asked_is_gone() -> None:
-    text = json.dumps(asdict(task("ours torch", length_tokens=100_000)))
+    text = fresh.written(task("ours torch", length_tokens=100_000))
     command = [sys.executable, "-m", "seshu_swarm.bench.engine.child", text]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

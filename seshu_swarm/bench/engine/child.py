@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from seshu_swarm.bench import fresh
@@ -38,17 +37,11 @@ class Measured:
 def measure_in_child(task: Task) -> Measured:
     """Raises ResourceError when the child ends early."""
     what = f"{task.engine} on {task.length_tokens} tokens"
-    return Measured(**fresh.ask(__name__, asdict(task), what))
-
-
-def main(arguments: list[str]) -> int:
-    """`python -m seshu_swarm.bench.engine.child TASK`: prints one line of JSON."""
-    task = Task(**fresh.asked(arguments))
-    from seshu_swarm.bench.engine.alone import measure
-
-    fresh.answer(asdict(measure(task)))
-    return 0
+    return fresh.ask(__name__, task, Measured, what)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    asked = fresh.asked(Task)
+    from seshu_swarm.bench.engine.alone import measure
+
+    fresh.answer(measure(asked))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from seshu_swarm.bench import fresh
 from seshu_swarm.bench.merge.sizes import Sizes
@@ -31,22 +30,11 @@ class Measured:
 
 def measure_in_child(task: Task) -> Measured:
     """Raises ResourceError when the child ends early."""
-    return Measured(**fresh.ask(__name__, asdict(task), f"the merge by {task.method}"))
-
-
-def task_of(fields: fresh.Fields) -> Task:
-    """The task that `measure_in_child` wrote."""
-    return Task(**{**fields, "sizes": Sizes(**fields["sizes"])})
-
-
-def main(arguments: list[str]) -> int:
-    """`python -m seshu_swarm.bench.merge.child TASK`: prints one line of JSON."""
-    task = task_of(fresh.asked(arguments))
-    from seshu_swarm.bench.merge.alone import measure
-
-    fresh.answer(asdict(measure(task)))
-    return 0
+    return fresh.ask(__name__, task, Measured, f"the merge by {task.method}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    asked = fresh.asked(Task)
+    from seshu_swarm.bench.merge.alone import measure
+
+    fresh.answer(measure(asked))
