@@ -13,8 +13,8 @@ from seshu_swarm.adapters.rules import TENSOR_FILE
 from seshu_swarm.packages import MANIFEST, FileEntry, Manifest
 from tests.adapters.samples import write_adapter
 from tests.attacks.refusing import refused
+from tests.stores.hub_child import Child, hub_and_child
 from tests.stores.hub_server import HubServer
-from tests.stores.test_hub import Child
 
 OUTSIDE = (
     "../outside",
@@ -58,12 +58,8 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubServer, Child]]:
-    folder = tmp_path_factory.mktemp("hub")
-    server = HubServer(folder / "server")
-    child = Child(server.url, folder)
-    yield server, child
-    child.close()
-    server.close()
+    with hub_and_child(tmp_path_factory.mktemp("hub")) as both:
+        yield both
 
 
 def fetched(hub: tuple[HubServer, Child], files: dict[str, bytes], into: Path) -> dict[str, object]:
