@@ -43,6 +43,13 @@ class Refusal(StrEnum):
     STALE_BASE = "the adapter was trained on another revision"
     ROUND_CLOSED = "this round takes no more adapters"
     NOT_FOR_MERGING = "the adapter is offered for a task, not for merging"
+    NOT_TRAINING = "there is no such pipelined training here"
+    WRONG_VERSION = "these are not the weights I have"
+    NOT_IN_STEP = "this microbatch is not in the list of the step"
+    WRONG_ROUND = "the stage is in another round"
+    SEALED = "I count no more in this round"
+    WITHDRAWN = "its trainer has withdrawn this attempt"
+    AVOIDED = "you sent what cannot be used, and are avoided for a while"
     INTERNAL = "I failed; my log says why"
 
 

@@ -181,6 +181,49 @@ class RoundRecord(Record):
         return DAY_SECONDS
 
 
+class TrainingRecord(Record):
+    """The coordinator's plan of pipelined training; believed only from the run's coordinator.
+
+    Stage k holds the blocks [boundaries[k], boundaries[k + 1]) and begins from those of `base`. A step is
+    `num_microbatches` of `batch_size` sequences of `length` tokens; AdamW with warm-up and cosine over
+    `num_steps`, gradients clipped to the norm `clip` in each group alone.
+    """
+
+    type: Literal["training"] = "training"
+    plan: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    base: Digest
+    boundaries: Annotated[tuple[BlockIndex, ...], Field(min_length=2, max_length=64)]
+    batch_size: Annotated[int, Field(ge=1, le=1_024)]
+    length: Annotated[int, Field(ge=2, le=65_536)]
+    num_microbatches: Annotated[int, Field(ge=1, le=1_024)]
+    num_steps: Count
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)]
+    final_fraction: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Rate
+    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    wire_type: Literal["int8", "bfloat16", "float32"]
+    state: Literal["open", "over"]
+
+    @model_validator(mode="after")
+    def _has_stages(self) -> Self:
+        if self.boundaries[0] != 0 or list(self.boundaries) != sorted(set(self.boundaries)):
+            raise ValueError(f"stages bounded by {self.boundaries}")
+        return self
+
+    @property
+    def num_stages(self) -> int:
+        return len(self.boundaries) - 1
+
+    @property
+    def key(self) -> str:
+        return uids.training_key(self.run_id)
+
+    @property
+    def ttl_seconds(self) -> float:
+        return DAY_SECONDS
+
+
 class ProviderRecord(Record):
     """A peer gives out files of the package with this digest."""
 
@@ -193,7 +236,13 @@ class ProviderRecord(Record):
 
 
 AnyRecord = Annotated[
-    RunRecord | SpanRecord | AdapterRecord | CheckpointRecord | RoundRecord | ProviderRecord,
+    RunRecord
+    | SpanRecord
+    | AdapterRecord
+    | CheckpointRecord
+    | RoundRecord
+    | TrainingRecord
+    | ProviderRecord,
     Field(discriminator="type"),
 ]
 _ANY: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)

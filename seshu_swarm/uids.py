@@ -36,6 +36,11 @@ def round_key(run_id: str, round_index: int) -> str:
     return f"{run_id}.round.{round_index}"
 
 
+def training_key(run_id: str) -> str:
+    """The plan of pipelined training."""
+    return f"{run_id}.training"
+
+
 def provider_key(run_id: str, digest: str) -> str:
     """Peers that hold files of the package with this digest."""
     return f"{run_id}.provider.{digest}"

@@ -6,6 +6,7 @@
     group        the replicas of a stage: from an open list to one commit
     conductor    one global step after another, over all stages
     routing      which replica is next: interleaved weighted round-robin
+    protocol     the same as messages of streams
     eight_bit    activations and gradients as blocks of 8 bits (the one file with tensors)
 
 The rules and why they hold: docs/pipeline.md.

@@ -23,10 +23,10 @@ from seshu_swarm.pipeline.messages import (
     Phase,
     Seal,
     Status,
-    StepRefusal,
     Version,
     Withdrawal,
 )
+from seshu_swarm.protocol import Refusal
 
 
 class StageLedger:
@@ -65,15 +65,15 @@ class StageLedger:
         """Whether to accumulate: False for a repeat. Raises RefusalError with the rule's name."""
         self.check_version(call.version)
         if call.round != self.round:
-            raise _refusal(StepRefusal.WRONG_ROUND, f"{call.round}, here is {self.round}")
+            raise _refusal(Refusal.WRONG_ROUND, f"{call.round}, here is {self.round}")
         if call.id not in self._listed:
-            raise _refusal(StepRefusal.NOT_IN_STEP, f"{call.id}, step {self.version.step}")
+            raise _refusal(Refusal.NOT_IN_STEP, f"{call.id}, step {self.version.step}")
         if call.id in self._counted:
             return False
         if self.phase is not Phase.OPEN:
-            raise _refusal(StepRefusal.SEALED, f"round {self.round}")
+            raise _refusal(Refusal.SEALED, f"round {self.round}")
         if call.attempt <= self._withdrawn.get(call.id, -1):
-            raise _refusal(StepRefusal.WITHDRAWN, f"attempt {call.attempt} of {call.id}")
+            raise _refusal(Refusal.WITHDRAWN, f"attempt {call.attempt} of {call.id}")
         return True
 
     def count(self, call: Call) -> bool:
@@ -87,7 +87,7 @@ class StageLedger:
         """For forward passes, which count nothing. Raises RefusalError."""
         if version != self.version:
             raise _refusal(
-                StepRefusal.WRONG_VERSION, f"asked for {version}, here are {self.version}"
+                Refusal.WRONG_VERSION, f"asked for {version}, here are {self.version}"
             )
 
     def withdraw(self, asked: Withdrawal) -> None:
@@ -138,5 +138,5 @@ class StageLedger:
         self._withdrawn.clear()
 
 
-def _refusal(which: StepRefusal, detail: str) -> RefusalError:
+def _refusal(which: Refusal, detail: str) -> RefusalError:
     return RefusalError(which.name, which.value, rule=detail)

@@ -7,7 +7,7 @@ late or not at all changes nothing. Tensors travel beside these, never inside.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, IntEnum, StrEnum, auto
+from enum import Enum, IntEnum, auto
 from typing import NamedTuple
 
 
@@ -142,13 +142,3 @@ class Feed:
     step: int
     ids: frozenset[MicrobatchId]
     stages: tuple[StageFeed, ...]
-
-
-class StepRefusal(StrEnum):
-    """A replica's named no to a call."""
-
-    WRONG_VERSION = "these are not the weights I have"
-    NOT_IN_STEP = "this id is not in the list of the step"
-    WRONG_ROUND = "the stage is in another round"
-    SEALED = "I count no more in this round"
-    WITHDRAWN = "its trainer has withdrawn this attempt"
