@@ -18,6 +18,7 @@ The top level is the core and knows no role:
     training     the loop both roles train with        schedule     learning rate and budget (pure)
     feeding      microbatches by number                threads      how many threads, measured
     training_state  a training that can be resumed children     roles as child processes
+    training_plan  the plan of pipelined training, as a peer finds it
     gradients    messages of the stream GRADIENTS (pure)
     session_messages  messages of the session streams (pure)
     payloads     hidden and recurrent states for `sessions`
