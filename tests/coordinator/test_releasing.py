@@ -8,8 +8,6 @@ import asyncio
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
@@ -33,6 +31,7 @@ from seshu_swarm.data.holdout import Holdout
 from seshu_swarm.data.text import Row
 from seshu_swarm.errors import ForkError, SeshuError
 from seshu_swarm.running import Stop
+from tests import stock
 from tests.coordinator.released_run import LANGUAGES, OWNER, Released
 from tests.stores import hub_server
 from tests.stores.hub_server import TOKEN, HubServer
@@ -40,26 +39,6 @@ from tests.swarms import Fault, Processes, inject
 
 NAME = "seshu/indic"
 DEADLINE_SECONDS = 90.0
-
-STOCK = """
-import json, sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "seshu_swarm":
-            raise ImportError("not installed here")
-sys.meta_path.insert(0, Absent())
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-torch.set_num_threads(1)
-logits = []
-for tag in sys.argv[2:]:
-    tokeniser = AutoTokenizer.from_pretrained(sys.argv[1], revision=tag)
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], revision=tag).eval()
-    ids = tokeniser("नमस्ते", add_special_tokens=False, return_tensors="pt")["input_ids"]
-    with torch.no_grad():
-        logits.append([ids[0].tolist(), model(ids).logits[0].tolist()])
-print(json.dumps(logits))
-"""
 
 
 @pytest.fixture
@@ -361,15 +340,7 @@ def test_stock_transformers_loads_every_round_from_the_hub(
     released.abort()
     two = released.publish(seed=2)
     push(released)
-    done = subprocess.run(
-        [sys.executable, "-c", STOCK, NAME, "round-1", "round-3"],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    answers = json.loads(done.stdout.splitlines()[-1])
+    answers = stock.answers(NAME, ["round-1", "round-3"])
     for revision, (ids, logits) in zip((one, two), answers, strict=True):
         model = load_whole(released.run.package(revision)).eval()
         with torch.no_grad():

@@ -19,28 +19,13 @@ from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.catalogue import read_shard
 from seshu_swarm.data.holdout import read_holdout
 from seshu_swarm.spans import Span
+from tests import stock
 
 pytestmark = pytest.mark.swarm
 
 LANGUAGES = ("hi", "ta", "bn")
 SMALL = ("--d-model", "64", "--pretrain-seconds", "15", "--finetune-seconds", "12")
 DEMO_SECONDS = 280
-
-STOCK = """
-import json, sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "seshu_swarm":
-            raise ImportError("not installed here")
-sys.meta_path.insert(0, Absent())
-import torch
-from transformers import AutoTokenizer, MambaForCausalLM
-torch.set_num_threads(1)
-model = MambaForCausalLM.from_pretrained(sys.argv[1]).eval()
-ids = AutoTokenizer.from_pretrained(sys.argv[1])("नमस्ते", add_special_tokens=False)["input_ids"]
-with torch.no_grad():
-    print(json.dumps([ids, model(torch.tensor([ids])).logits[0].tolist()]))
-"""
 
 
 @dataclass(frozen=True)
@@ -121,11 +106,7 @@ def test_no_held_out_row_was_dealt(played: Played) -> None:
 
 
 def test_stock_transformers_gives_the_same_logits(played: Played) -> None:
-    """In an interpreter where our package cannot be imported."""
-    command = [sys.executable, "-c", STOCK, str(played.checkpoint)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    ids, logits = json.loads(done.stdout.splitlines()[-1])
+    [(ids, logits)] = stock.answers(str(played.checkpoint), loader="MambaForCausalLM")
     with torch.inference_mode():
         ours = checkpoints.load_whole(played.checkpoint).logits(torch.tensor([ids]))[0]
     assert torch.allclose(ours, torch.tensor(logits), atol=1e-4)
