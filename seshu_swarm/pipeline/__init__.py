@@ -7,7 +7,8 @@
     conductor    one global step after another, over all stages
     routing      which replica is next: interleaved weighted round-robin
     protocol     the same as messages of streams
-    eight_bit    activations and gradients as blocks of 8 bits (the one file with tensors)
+    eight_bit    activations and gradients as blocks of 8 bits
+    tensors      the same, or another type, as the plan says (these two alone have tensors)
 
 The rules and why they hold: docs/pipeline.md.
 """
