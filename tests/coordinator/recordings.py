@@ -20,8 +20,6 @@ from seshu_swarm.coordinator.blind.held_out import read_held_out
 from seshu_swarm.coordinator.blind.scoring import HeldOut
 from seshu_swarm.coordinator.blind.search import SelectionRule
 from seshu_swarm.coordinator.blind.selecting import Selection
-from seshu_swarm.coordinator.config import PretrainConfig
-from seshu_swarm.coordinator.pretraining import command as pretraining
 from seshu_swarm.coordinator.releasing import publish
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.screening import norm_limit
@@ -34,7 +32,7 @@ from seshu_swarm.data.jsonl import document_line
 from seshu_swarm.data.phrasebook import build
 from seshu_swarm.data.splits import SplitSizes, split
 from seshu_swarm.evaluate.accept import AcceptRule
-from tests.coordinator.runs import Run, adapter_on, hand_in
+from tests.coordinator.runs import Run, adapter_on, hand_in, pretrained
 
 LANGUAGES = ("hi", "ta")
 SIZES = SplitSizes(
@@ -90,18 +88,7 @@ def _opened(path: Path) -> Run:
         _made(folder.pretraining / f"{language}.jsonl").write_text(lines, encoding="utf-8")
     ledger.set_fact("languages", list(LANGUAGES))
     ledger.set_fact("run_id", "recorded")
-    pretraining.run(
-        PretrainConfig(
-            state_dir=str(path),
-            d_model=32,
-            num_blocks=2,
-            length=128,
-            learning_rate=0.01,
-            max_steps=60,
-            max_threads=1,
-        )
-    )
-    return Run(folder)
+    return pretrained(path)
 
 
 def _made(path: Path) -> Path:

@@ -94,6 +94,11 @@ def opened(path: Path, *, steps: int = 60, languages: Iterable[str] = LANGUAGES)
     )
     with mock.patch.object(secrets, "token_bytes", Random(0).randbytes):
         opening.run(settings)
+    return pretrained(path, steps=steps)
+
+
+def pretrained(path: Path, *, steps: int = 60) -> Run:
+    """The run opened there, with a small base that was trained for some steps."""
     pretraining.run(
         PretrainConfig(
             state_dir=str(path),
