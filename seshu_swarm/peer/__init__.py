@@ -12,4 +12,5 @@ rebalancing  whether to host other blocks (pure)  moving  when to do it
 donating/    from rows to a verdict              status      what the peer shows its owner
 gradients    the stream GRADIENTS: forward and backward without a session
 memory       freed memory, back to the machine
+training/    pipelined training: a stage's replica, or a trainer
 """
