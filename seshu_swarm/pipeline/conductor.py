@@ -1,24 +1,42 @@
 """One global step after another, over all stages: the list of ids, its end, and who is to do what. Pure.
 
-One conductor at a time, beside one of the trainers. It holds no tensors: what it forgets when it dies
-is asked again from replicas and trainers. The list of a step is what the trainers offered. It changes
-only while no stage has committed any of it: a trainer that is lost takes its ids with it. Once all
-stages are ready the list is final, and only then do stages commit; so all commit the same one. An id
-whose trainer is lost after that, together with the replica that had counted it, is **forfeited** at
-that stage, by name: the one case in which an id that counts at one stage misses at another.
+One conductor at a time. It holds no tensors: what it forgets when it dies is asked again from replicas
+and trainers, save its `books`, a few lines that are written down before anybody acts on them. The list
+of a step is what the trainers offered. It changes only while no stage has committed any of it: a trainer
+that is lost takes its ids with it. Once all stages are ready the list is final, and only then do stages
+commit; so all commit the same one. An id whose trainer is lost after that, together with the replica that
+had counted it, is **forfeited** at that stage, by name: the one case in which an id that counts at one
+stage misses at another.
+
+`resumed` goes on from books. A list that was not final is given up: no stage can have committed any of
+it. A final one is fed again where it is not committed, in rounds greater than any before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
 
 from seshu_swarm.errors import UsageError
 from seshu_swarm.pipeline.group import Ids, StageGroup, StagePhase
-from seshu_swarm.pipeline.messages import Feed, MicrobatchId, Status
+from seshu_swarm.pipeline.messages import Feed, MicrobatchId, Status, Version
+
+
+@dataclass(frozen=True)
+class Books:
+    """What must outlive the conductor: the list of a step, whether it is final, and of each stage the
+    version from which the step begins. Between two steps the list is empty."""
+
+    step: int
+    ids: Ids
+    is_final: bool
+    versions: tuple[Version, ...]
 
 
 class Conductor:
-    """`groups[stage]` are the replicas of each stage, `step` counts from 0."""
+    """`groups[stage]` are the replicas of each stage. `step` counts from 0 the lists that were begun: those
+    that were given up, too, so the weights may have made fewer steps."""
 
     def __init__(self, num_stages: int) -> None:
         self.groups = [StageGroup() for _ in range(num_stages)]
@@ -27,6 +45,30 @@ class Conductor:
         self.forfeited: list[tuple[int, MicrobatchId]] = []
         self.is_final = False
         self._fed: dict[str, list[int]] = {}
+        self._versions = tuple(group.version for group in self.groups)
+
+    @classmethod
+    def resumed(cls, books: Books, *, round_: int) -> Self:
+        """`round_`: no less than any round that was ever told."""
+        conductor = cls(len(books.versions))
+        conductor.groups = [StageGroup(version, round_) for version in books.versions]
+        conductor.step, conductor._versions = books.step, books.versions
+        if books.is_final:
+            conductor._open(books.ids)
+            conductor.is_final = True
+        return conductor
+
+    @property
+    def books(self) -> Books:
+        """As they are now. They must be kept before the orders that follow from them are given."""
+        if self.is_done:
+            return Books(self.step, Ids(), False, tuple(g.version for g in self.groups))
+        return Books(self.step, self.ids, self.is_final, self._versions)
+
+    @property
+    def trainers(self) -> list[str]:
+        """Whose ids are in the step, and who is not lost."""
+        return list(self._fed)
 
     @property
     def is_done(self) -> bool:
@@ -46,10 +88,9 @@ class Conductor:
                 f"step {self.step + 1} of {len(ids)} microbatches, {len(foreign)} of other trainers",
                 rule="a step follows a finished one and has a microbatch; trainers offer their own",
             )
-        self.step, self.ids, self.is_final, self.forfeited = self.step + 1, ids, False, []
-        self._fed = {name: [-1] * len(self.groups) for name in offers}
-        for group in self.groups:
-            group.begin(ids)
+        self.step, self.is_final, self.forfeited = self.step + 1, False, []
+        self._versions = tuple(group.version for group in self.groups)
+        self._open(ids)
 
     def heard(self, stage: int, name: str, status: Status) -> None:
         """From a replica."""
@@ -75,6 +116,20 @@ class Conductor:
                 for group in self.groups:
                     group.give_up(Ids(i for i in group.ids if i.trainer == name))
             self._advance()
+
+    def restore(self, stage: int, keeper: str) -> Version:
+        """All replicas of a stage are gone: `StageGroup.restore`. The books hold the new version."""
+        version = self.groups[stage].restore(keeper)
+        versions = list(self._versions)
+        versions[stage] = version
+        self._versions = tuple(versions)
+        return version
+
+    def _open(self, ids: Ids) -> None:
+        self.ids = ids
+        self._fed = {id_.trainer: [-1] * len(self.groups) for id_ in sorted(ids)}
+        for group in self.groups:
+            group.begin(ids)
 
     def _advance(self) -> None:
         for stage, group in enumerate(self.groups):

@@ -65,15 +65,17 @@ def settle(ids: Ids, claims: Mapping[str, Ids]) -> Settled:
 
 
 class StageGroup:
-    """`version` is the newest that is committed: what members of the group have."""
+    """`version` is the newest that is committed: what members of the group have. Rounds go on from
+    `round_`, which is no less than any that was ever told of the group."""
 
-    def __init__(self, version: Version = FIRST) -> None:
-        self.version, self.round = version, version.round
+    def __init__(self, version: Version = FIRST, round_: int = 0) -> None:
+        self.version, self.round = version, max(version.round, round_)
         self.phase = StagePhase.DONE
         self.statuses: dict[str, Status] = {}
         self.ids = self._missing = Ids()
         self._keeping = self.members = frozenset[str]()
         self._shares: tuple[tuple[str, int], ...] = ()
+        self._stored: tuple[Version, str] | None = None
 
     def begin(self, ids: Ids) -> None:
         """The next step: nobody has counted anything."""
@@ -92,6 +94,16 @@ class StageGroup:
         """It is gone, or silent for too long; if it speaks again, it is heard again."""
         if self.statuses.pop(name, None) is not None:
             self._advance()
+
+    def restore(self, keeper: str) -> Version:
+        """Nobody has the group's weights any more. Older ones, which `keeper` gives out, take their
+        place: their version is that of the same step, and greater than the one that is gone."""
+        self.round += 1
+        self.version, self.members = Version(self.version.step, self.round), frozenset()
+        self._stored = self.version, keeper
+        if self.phase is not StagePhase.DONE:
+            self._next_round(Settled(frozenset(), self.ids))
+        return self.version
 
     def all_fed(self) -> None:
         """The trainers know of every missing id that some replica has counted it in this round."""
@@ -141,6 +153,8 @@ class StageGroup:
 
     def _joining(self, status: Status, target: Version) -> Join | None:
         sources = sorted(name for name, s in self.statuses.items() if s.version == target)
+        if not sources and self._stored is not None and self._stored[0] == target:
+            sources = [self._stored[1]]
         if status.version >= target or not sources:
             return None
         return Join(target, sources[0])

@@ -81,6 +81,9 @@ class History:
             self._end(trainer, is_noticed=False)
             self.world.after(self.world.rng.random() * 30.0, self._start_trainer, trainer)
 
+    def restart_conductor(self) -> None:
+        self.conducting.restart()
+
     def _strike(self, fault: Callable[[History], None]) -> None:
         if not self.conducting.is_over:
             self.world.note(f"-- {fault.__name__}")
@@ -180,6 +183,7 @@ FAULTS: tuple[Callable[[History], None], ...] = (
     History.pause_trainer,
     History.join,
     History.kill_trainer,
+    History.restart_conductor,
 )
 
 

@@ -7,7 +7,16 @@ import pytest
 from seshu_swarm.errors import UsageError
 from seshu_swarm.pipeline.conductor import Conductor
 from seshu_swarm.pipeline.group import StagePhase
-from seshu_swarm.pipeline.messages import FIRST, MicrobatchId, Phase, Status, Version
+from seshu_swarm.pipeline.messages import (
+    FIRST,
+    NOTHING,
+    Join,
+    MicrobatchId,
+    Open,
+    Phase,
+    Status,
+    Version,
+)
 
 A, B, X = MicrobatchId("t", 0), MicrobatchId("t", 1), MicrobatchId("u", 0)
 ALL = frozenset({A, B, X})
@@ -97,3 +106,68 @@ def test_a_step_is_made_of_what_trainers_have(offers: dict[str, list[MicrobatchI
 def test_a_step_begins_after_the_last_one() -> None:
     with pytest.raises(UsageError, match="a step follows a finished one"):
         begun().begin({"t": [A]})
+
+
+def test_a_list_that_was_not_final_is_given_up() -> None:
+    """What a conductor wrote down before it was killed, read by the next one."""
+    books = ready().books
+    assert (books.is_final, books.versions) == (False, (FIRST, FIRST))
+    again = Conductor.resumed(books, round_=100)
+    assert again.is_done
+    assert again.trainers == []
+    again.begin({"t": [MicrobatchId("t", 7)]})
+    assert again.step == 1
+    assert [told.version for told in again.feed.stages] == [FIRST, FIRST]
+    assert [told.round for told in again.feed.stages] == [101, 101]
+    # A replica that had counted begins with nothing.
+    again.heard(0, "r0", Status(FIRST, 1, Phase.SEALED, ALL))
+    order = again.groups[0].order_for("r0")
+    assert order == Open(FIRST, 101, frozenset({MicrobatchId("t", 7)}), keeps=False)
+
+
+def final() -> Conductor:
+    conductor = ready()
+    seal(conductor, 1)
+    return conductor
+
+
+def test_a_final_list_is_committed_by_the_next_conductor() -> None:
+    books = final().books
+    assert books.is_final
+    again = Conductor.resumed(books, round_=100)
+    assert again.trainers == ["t", "u"]
+    # Stage 0 had committed, stage 1 was still averaging.
+    again.heard(0, "r0", Status(Version(1, 1), 1, Phase.OPEN))
+    again.heard(1, "r1", Status(FIRST, 1, Phase.AVERAGING, ALL))
+    assert phases(again) == ["DONE", "FEEDING"]
+    assert again.groups[1].feed.missing == ALL
+    again.fed("t", 0, (101, 101))
+    again.fed("u", 0, (101, 101))
+    seal(again, 1, round_=101)
+    assert phases(again) == ["DONE", "COMMITTING"]
+    again.heard(1, "r1", Status(Version(1, 101), 101, Phase.OPEN))
+    assert again.is_done
+    assert again.books.versions == (Version(1, 1), Version(1, 101))
+    assert not again.books.ids
+
+
+def test_an_average_of_the_last_conductor_may_still_arrive() -> None:
+    again = Conductor.resumed(final().books, round_=100)
+    for stage in range(2):
+        again.heard(stage, f"r{stage}", Status(Version(1, 1), 1, Phase.OPEN))
+    assert again.is_done
+
+
+def test_a_stage_without_replicas_goes_on_from_stored_weights() -> None:
+    conductor = begun()
+    conductor.lost(1, "r1")
+    version = conductor.restore(1, "keeper")
+    assert version == Version(0, 2)
+    conductor.heard(1, "r2", Status(NOTHING, -1, Phase.OPEN))
+    assert conductor.groups[1].order_for("r2") == Join(version, "keeper")
+    conductor.heard(1, "r2", Status(version, 2, Phase.OPEN))
+    assert conductor.groups[1].order_for("r2") == Open(version, 3, ALL, keeps=False)
+    # Who comes back with the weights that were thought lost joins as well.
+    conductor.heard(1, "r1", Status(FIRST, 1, Phase.OPEN))
+    assert conductor.groups[1].order_for("r1") == Join(version, "r2")
+    assert conductor.books.versions == (FIRST, version)

@@ -25,6 +25,7 @@ class Trainer(Actor):
         self.max_in_flight = self.world.rng.choice((1, 2, 8))
         self.is_over = False
         self._deadlines: dict[tuple[Task, str], float] = {}
+        self._made = -1
         self._tick()
 
     def follow(self, feed: Feed) -> None:
@@ -35,7 +36,7 @@ class Trainer(Actor):
         self._pump()
 
     def answered(self, task: Task, replica: str, value: Any, round_: int) -> None:
-        if self.step is not None and value[-1] == self.step.step:
+        if self.step is not None and value[-1] == self._made:
             self._deadlines.pop((task, replica), None)
             self._withdraw(self.step.answered(task, replica, value, round_=round_))
             self._pump()
@@ -52,7 +53,9 @@ class Trainer(Actor):
     def _begin(self, feed: Feed) -> None:
         self._deadlines = {}
         mine = [i for i in feed.ids if i.trainer == self.name]
-        inputs = {i: ("input", i, 0, feed.step) for i in mine}
+        # Steps that a conductor gave up were begun, but not made.
+        self._made = min(told.version.step for told in feed.stages)
+        inputs = {i: ("input", i, 0, self._made) for i in mine}
         self.step = TrainerStep(feed, inputs, max_in_flight=self.max_in_flight)
 
     def _tick(self) -> None:
@@ -73,7 +76,7 @@ class Trainer(Actor):
         while step is not None and not self.is_over and (ready := step.ready()):
             for task in ready:
                 if task.kind is Kind.HEAD:
-                    gradient = ("gradient", task.id, task.stage - 1, step.step)
+                    gradient = ("gradient", task.id, task.stage - 1, self._made)
                     step.answered(task, "", gradient)
                 else:
                     self._send(step, task)
@@ -103,13 +106,26 @@ class Conducting(Actor):
     def __init__(self, swarm: Swarm, *, num_stages: int, num_steps: int) -> None:
         super().__init__(CONDUCTOR, swarm)
         self.conductor = Conductor(num_stages)
+        # What is written down, and how often it was started.
+        self.books, self.num_starts = self.conductor.books, 1
         self.num_steps = num_steps
         self.is_stopped = False
         # For each step the list, what is forfeited, and who lived when it ended.
         self.steps: list[tuple[frozenset[MicrobatchId], set[tuple[int, MicrobatchId]]]] = []
+        self.forfeited = set[tuple[int, MicrobatchId]]()
         self.trainers: dict[str, float] = {}
         self.replicas: dict[str, tuple[int, float]] = {}
         self._tick()
+
+    def restart(self) -> None:
+        """kill -9, and another one goes on from the books; who is there comes again by itself."""
+        self.world.note(f"the conductor begins again in step {self.books.step}")
+        self.forfeited |= set(self.conductor.forfeited)
+        self.conductor = Conductor.resumed(self.books, round_=self.num_starts << 32)
+        self.num_starts += 1
+        self.replicas.clear()
+        # Those of the list have time to come again.
+        self.trainers = dict.fromkeys(self.conductor.trainers, self.world.now)
 
     @property
     def is_over(self) -> bool:
@@ -139,6 +155,7 @@ class Conducting(Actor):
             return
         self._lose()
         self._go_on()
+        self.books = self.conductor.books
         for stage, names in self.swarm.directory.items():
             for name in names:
                 order = self.conductor.groups[stage].order_for(name)
@@ -162,8 +179,9 @@ class Conducting(Actor):
         conductor = self.conductor
         if not conductor.is_done or self.is_over:
             return
-        if conductor.step == len(self.steps):
-            self.steps.append((conductor.ids, set(conductor.forfeited)))
+        if conductor.groups[0].version.step > len(self.steps):
+            self.steps.append((conductor.ids, self.forfeited | set(conductor.forfeited)))
+            self.forfeited = set()
             self.world.note(f"step {conductor.step} is done")
         alive = [n for n in self.trainers if n in self.swarm.places]
         if not self.is_over and alive:
