@@ -41,6 +41,10 @@ class Channel:
         self.sent_bytes = 0
         self._frames, self._writer = FrameReader(reader), writer
 
+    @property
+    def received_bytes(self) -> int:
+        return self._frames.num_bytes
+
     async def send(self, message: Message) -> None:
         await self._write(FrameKind.MESSAGE, message.model_dump())
 

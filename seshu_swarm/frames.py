@@ -46,6 +46,7 @@ class FrameReader:
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
         self._arrived = bytearray()
+        self.num_bytes = 0
 
     async def read(self, cap_bytes: int) -> Frame:
         """The next frame. Raises PeerLostError at an early end, ProtocolError at a bad frame."""
@@ -57,6 +58,7 @@ class FrameReader:
             if not data:
                 raise PeerLostError("the stream ended without its final frame")
             self._arrived += data
+            self.num_bytes += len(data)
         return frame
 
     def arrived(self, cap_bytes: int) -> Frame | None:
