@@ -54,7 +54,7 @@ class Conductor:
         conductor.groups = [StageGroup(version, round_) for version in books.versions]
         conductor.step, conductor._versions = books.step, books.versions
         if books.is_final:
-            conductor._open(books.ids)
+            conductor._open(books.ids, tried_until=round_)
             conductor.is_final = True
         return conductor
 
@@ -125,11 +125,11 @@ class Conductor:
         self._versions = tuple(versions)
         return version
 
-    def _open(self, ids: Ids) -> None:
+    def _open(self, ids: Ids, *, tried_until: int = -1) -> None:
         self.ids = ids
         self._fed = {id_.trainer: [-1] * len(self.groups) for id_ in sorted(ids)}
         for group in self.groups:
-            group.begin(ids)
+            group.begin(ids, tried_until=tried_until)
 
     def _advance(self) -> None:
         for stage, group in enumerate(self.groups):

@@ -76,10 +76,14 @@ class StageGroup:
         self._keeping = self.members = frozenset[str]()
         self._shares: tuple[tuple[str, int], ...] = ()
         self._stored: tuple[Version, str] | None = None
+        # Rounds of this step in which members were told to commit; unknown up to the number.
+        self._tried, self._tried_until = set[int](), -1
 
-    def begin(self, ids: Ids) -> None:
-        """The next step: nobody has counted anything."""
+    def begin(self, ids: Ids, *, tried_until: int = -1) -> None:
+        """The next step: nobody has counted anything. `tried_until`: it was begun before, and may have
+        been committed in a round up to this one."""
         self.ids = ids
+        self._tried, self._tried_until = set(), tried_until
         self.members = frozenset()
         self._next_round(Settled(frozenset(), ids))
 
@@ -115,6 +119,7 @@ class StageGroup:
         """The list is final at all stages."""
         if self.phase is StagePhase.READY:
             self.phase = StagePhase.COMMITTING
+            self._tried.add(self.round)
 
     def give_up(self, ids: Ids) -> None:
         """Nobody can feed these any more: they leave the list, and claims that hold them are void."""
@@ -133,6 +138,17 @@ class StageGroup:
     def in_step(self) -> list[str]:
         """Who has the weights that the step begins from."""
         return [name for name, status in self.statuses.items() if status.version == self.version]
+
+    def can_be(self, status: Status) -> bool:
+        """Whether orders can have led a replica there: nobody is ahead of them."""
+        version = status.version
+        if max(version.round, status.round) > self.round:
+            return False
+        if version.step <= self.version.step:
+            return True
+        was_tried = version.round in self._tried or version.round <= self._tried_until
+        is_next = version.step == self.version.step + 1
+        return is_next and was_tried and self.phase is not StagePhase.DONE
 
     def order_for(self, name: str) -> Order | None:
         """What this replica should do now, if anything."""

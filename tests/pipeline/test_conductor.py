@@ -171,3 +171,22 @@ def test_a_stage_without_replicas_goes_on_from_stored_weights() -> None:
     conductor.heard(1, "r1", Status(FIRST, 1, Phase.OPEN))
     assert conductor.groups[1].order_for("r1") == Join(version, "r2")
     assert conductor.books.versions == (FIRST, version)
+
+
+def test_nobody_is_ahead_of_the_orders() -> None:
+    conductor = ready()
+    group = conductor.groups[0]
+    applied = Status(Version(1, 1), 1, Phase.OPEN)
+    assert group.can_be(Status(FIRST, 1, Phase.SEALED, ALL))
+    assert group.can_be(Status(NOTHING, -1, Phase.OPEN))
+    assert not group.can_be(applied)
+    assert not group.can_be(Status(FIRST, 2, Phase.OPEN))
+    seal(conductor, 1)
+    assert group.can_be(applied)
+    assert not group.can_be(Status(Version(2, 1), 1, Phase.OPEN))
+    assert not group.can_be(Status(Version(1, 2), 2, Phase.OPEN))
+    # The next conductor does not know which rounds of the step were tried.
+    again = Conductor.resumed(conductor.books, round_=100).groups[0]
+    assert again.can_be(applied)
+    again.heard("r0", applied)
+    assert not again.can_be(Status(Version(2, 1), 1, Phase.OPEN))

@@ -8,6 +8,7 @@ from seshu_swarm.pipeline.conductor import Conductor
 from seshu_swarm.pipeline.messages import Feed, MicrobatchId, Status, Withdrawal
 from seshu_swarm.pipeline.step import Kind, Task, TrainerStep
 from tests.pipeline.replicas import Actor, Swarm
+from tests.sessions.network import WrongError
 
 TICK = 1.0
 ANSWER_DEADLINE = 6.0
@@ -133,6 +134,8 @@ class Conducting(Actor):
 
     def heard_replica(self, stage: int, name: str, status: Status) -> None:
         if not self.is_over:
+            if not self.conductor.groups[stage].can_be(status):
+                raise WrongError(f"{name} is at {status.age}, where no order has led")
             self.replicas[name] = stage, self.world.now
             self.conductor.heard(stage, name, status)
             self._go_on()
