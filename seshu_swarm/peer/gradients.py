@@ -63,7 +63,7 @@ class GradientService:
         with self._admitted(channel.peer_id, bytes_of_pass(served.module.shape, asked)):
             await channel.send(PassAdmitted())
             given = await channel.receive(Propagate, seconds=GIVE_SECONDS, what="the tensors")
-            await channel.send(await _unless_gone(channel, self._answer(served, asked, given)))
+            await channel.send(await unless_gone(channel, self._answer(served, asked, given)))
         self.num_answered += 1
 
     def _find(self, asked: AskPass) -> ServedSpan:
@@ -172,7 +172,7 @@ def _backward(
     return torch.autograd.grad(after_BLM, before_BLM, gradient_BLM)[0]
 
 
-async def _unless_gone(channel: Channel, work: Awaitable[T]) -> T:
+async def unless_gone(channel: Channel, work: Awaitable[T]) -> T:
     """The result of `work`, which ends when the client closes the stream before it has it."""
     working = asyncio.ensure_future(work)
     leaving: asyncio.Future[Any] = asyncio.ensure_future(

@@ -91,8 +91,8 @@ class StageLedger:
             )
 
     def withdraw(self, asked: Withdrawal) -> None:
-        """What is counted stays counted."""
-        if asked.round == self.round:
+        """What is counted stays counted. Of ids outside the list there is nothing to withdraw."""
+        if asked.round == self.round and asked.id in self._listed:
             known = self._withdrawn.get(asked.id, -1)
             self._withdrawn[asked.id] = max(known, asked.attempt)
 

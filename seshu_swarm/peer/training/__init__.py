@@ -4,4 +4,5 @@ weights      a part of the model, its optimiser, the gradients of a step
 ends         what a trainer computes itself, and what it counted of it
 calls        a trainer's passes through replicas: who is asked, for how long, who is avoided
 passes       a stage's forward and backward, and what is kept in between
+stage_service  the stream PASSES: whose pass it is, whether it counts
 """
