@@ -205,10 +205,12 @@ class PassRequest(Message):
 
 
 class StagePassed(Message):
-    """The output, or the gradient by the input (B, L, M), and what it took; or a wish for `hidden`."""
+    """The output, or the gradient by the input (B, L, M), and what it took; or a wish for `hidden`.
+    `wait_seconds`: until the pass had its turn."""
 
     values: dict[str, Any] | None = None
     compute_seconds: Rate = 0.0
+    wait_seconds: Rate = 0.0
     is_wanting: bool = False
 
 

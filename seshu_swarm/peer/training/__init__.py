@@ -2,6 +2,8 @@
 
 weights      a part of the model, its optimiser, the gradients of a step
 ends         what a trainer computes itself, and what it counted of it
+own_step     one step at one trainer: its microbatches, and the word on them
+trainer      one step after another, several microbatches in flight
 calls        a trainer's passes through replicas: who is asked, for how long, who is avoided
 passes       a stage's forward and backward, and what is kept in between
 stage_service  the stream PASSES: whose pass it is, whether it counts

@@ -63,8 +63,9 @@ WORK = {Kind.FORWARD: FORWARD, Kind.BACKWARD: BACKWARD}
 
 @dataclass
 class Meter:
-    """What passes took since the start. `network`: from asking to the answer without what the replica
-    computed, its queue included. `wait`: passes that brought nothing, and pauses after refusals."""
+    """What passes took since the start. `compute`: at replicas, as they tell. `network`: the rest of the
+    time from asking to the answer. `wait`: in a replica's queue, as it tells, for nothing where a pass
+    failed, and after refusals. `own`: the ends, computed here."""
 
     num_passes: int = 0
     sent_bytes: int = 0
@@ -73,6 +74,16 @@ class Meter:
     network_seconds: float = 0.0
     compute_seconds: float = 0.0
     wait_seconds: float = 0.0
+    own_seconds: float = 0.0
+
+    def passed(self, seconds: float, told: StagePassed) -> None:
+        """What a replica tells is believed as far as it fits into the time."""
+        compute = min(seconds, told.compute_seconds)
+        wait = min(seconds - compute, told.wait_seconds)
+        self.num_passes += 1
+        self.compute_seconds += compute
+        self.wait_seconds += wait
+        self.network_seconds += seconds - compute - wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +118,10 @@ class Calls:
         self.meter = Meter()
         _check_size(record, d_model)
 
+    @property
+    def num_stages(self) -> int:
+        return self._record.num_stages
+
     def update(self, feed: FeedMessage) -> None:
         """Who is there now, at every stage."""
         now = time.time()
@@ -134,9 +149,7 @@ class Calls:
             self._failed(asked, error)
             raise
         router.answered(asked.replica, work, seconds)
-        self.meter.num_passes += 1
-        self.meter.compute_seconds += min(seconds, passed.compute_seconds)
-        self.meter.network_seconds += max(0.0, seconds - passed.compute_seconds)
+        self.meter.passed(seconds, passed)
         return dict(passed.values)
 
     async def withdraw(self, stage: int, replica: str, withdrawal: Withdrawal) -> None:

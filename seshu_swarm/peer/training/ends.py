@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seshu_swarm.errors import RefusalError, TrainingError
+from seshu_swarm.errors import DataError, RefusalError, TrainingError
 from seshu_swarm.mamba.ends import Ends
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.messages import Call, MicrobatchId, StageFeed
@@ -42,11 +42,17 @@ class EndsPasses:
 
     def __init__(self, part: TrainedPart, *, batch_size: int, length: int) -> None:
         self._part, self._ends = part, cast(Ends, part.module)
+        self._shape = batch_size, length
         self._divisor = batch_size * (length - 1)
 
     @torch.no_grad()
     def embed(self, ids_BL: Tensor) -> Tensor:
-        """The input of stage 0, (B, K, M)."""
+        """The input of stage 0, (B, K, M). Raises DataError for a microbatch of another shape."""
+        if ids_BL.shape != self._shape:
+            raise DataError(
+                f"a microbatch of {list(ids_BL.shape)} tokens",
+                rule=f"the plan's are {list(self._shape)}",
+            )
         return self._ends.embed(ids_BL[:, :-1])
 
     def head(self, hidden_BKM: Tensor, labels_BL: Tensor) -> HeadPass:
@@ -91,19 +97,23 @@ class EndsStep:
 
     def __init__(self, told: StageFeed, count: Count) -> None:
         self._told, self._count = told, count
-        self._halves: dict[MicrobatchId, Gradients] = {}
+        self._heads: dict[MicrobatchId, Gradients] = {}
         self._whole: dict[MicrobatchId, Gradients] = {}
         self._counted: dict[MicrobatchId, int] = {}
 
-    def add(self, id_: MicrobatchId, gradients: Gradients) -> None:
-        """One half: the head's or the embedding's. Anything after the second changes nothing."""
-        if id_ in self._whole:
-            return
-        other = self._halves.pop(id_, None)
-        if other is None:
-            self._halves[id_] = gradients
-        else:
-            self._whole[id_] = [a + b for a, b in zip(other, gradients, strict=True)]
+    def add_head(self, id_: MicrobatchId, gradients: Gradients) -> None:
+        """By the norm and the head."""
+        if id_ not in self._whole:
+            self._heads[id_] = gradients
+
+    def add_embedding(self, id_: MicrobatchId, gradients: Gradients) -> None:
+        """By the embedding; the head's are there by then. Again, it changes nothing."""
+        head = self._heads.pop(id_, None)
+        if head is not None:
+            self._whole[id_] = [a + b for a, b in zip(head, gradients, strict=True)]
+
+    def is_whole(self, id_: MicrobatchId) -> bool:
+        return id_ in self._whole
 
     def follow(self, told: StageFeed) -> None:
         if told.round > self._told.round:

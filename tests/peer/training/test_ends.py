@@ -100,26 +100,27 @@ def told(round_: int, *missing: MicrobatchId) -> StageFeed:
 
 def halves(step: EndsStep) -> None:
     """A: 1 + 2 of the first, 0 of the second number; B: 0 and 10 + 20."""
-    step.add(A, [torch.tensor([1.0, 0.0])])
-    step.add(B, [torch.tensor([0.0, 10.0])])
-    step.add(A, [torch.tensor([2.0, 0.0])])
-    step.add(B, [torch.tensor([0.0, 20.0])])
+    step.add_head(A, [torch.tensor([1.0, 0.0])])
+    step.add_head(B, [torch.tensor([0.0, 10.0])])
+    step.add_embedding(A, [torch.tensor([2.0, 0.0])])
+    step.add_embedding(B, [torch.tensor([0.0, 20.0])])
 
 
 def test_an_id_is_counted_when_both_halves_are_there_and_only_once() -> None:
     books = Books()
     books.open(1)
     step = EndsStep(told(1, A, B), books.count)
-    step.add(A, [torch.tensor([1.0, 0.0])])
+    step.add_head(A, [torch.tensor([1.0, 0.0])])
     step.count_all([A, B])
     assert step.fed([A, B]) == -1
     assert books.sums.tolist() == [0.0, 0.0]
-    halves(EndsStep(told(1, A, B), books.count))  # another one's halves are its own
-    step.add(A, [torch.tensor([2.0, 0.0])])
-    step.add(A, [torch.tensor([99.0, 0.0])])
+    step.add_embedding(A, [torch.tensor([2.0, 0.0])])
     for _ in range(3):
+        step.add_head(A, [torch.tensor([99.0, 0.0])])
+        step.add_embedding(A, [torch.tensor([99.0, 0.0])])
         step.count_all([A, B])
     assert books.sums.tolist() == [3.0, 0.0]
+    assert [step.is_whole(id_) for id_ in (A, B)] == [True, False]
     assert (step.fed([A]), step.fed([A, B])) == (1, -1)
 
 
