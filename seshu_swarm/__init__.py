@@ -25,6 +25,8 @@ The top level is the core and knows no role:
     edges        between the pure session protocol and messages
     outbox       sending without waiting               round_trips  measured, for routing
     pushing      streams to other peers, one to each
+    chunks       bytes of a known length on a stream
+    group_states  weights and moments of a group in training, over the stream STATES
 
 The rules of a session are `sessions/`, those of pipelined training `pipeline/`, both pure; the engine is `mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA
 is read and merged in `adapters/`; packages travel by `stores/`. Roles: `client` (users), `peer`

@@ -41,6 +41,10 @@ PASSES = "seshu/passes"
 AVERAGES = "seshu/averages"
 STATES = "seshu/states"
 
+HEARTBEAT_SECONDS = 0.5
+# A member that is silent for so long is taken for lost.
+LOST_SECONDS = 5.0
+
 MAX_GROUPS = 1_000
 MAX_MEMBERS = 1_000
 MAX_IDS = 4_096

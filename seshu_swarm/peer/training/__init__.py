@@ -1,6 +1,12 @@
 """Pipelined training, at the peer: a stage's replica or a trainer.
 
 weights      a part of the model, its optimiser, the gradients of a step
+member       of a group: it obeys the conductor's orders
+enlisting    the stream STEPS, at the member
+averaging    the stream AVERAGES: the exact average of a group's gradients
+gathering    one average, as one member sees it
+shards       who averages which part of the gradients, and how (pure)
+states       the stream STATES: weights and moments, given and fetched
 ends         what a trainer computes itself, and what it counted of it
 own_step     one step at one trainer: its microbatches, and the word on them
 trainer      one step after another, several microbatches in flight
