@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seshu_swarm.data.batches import batch_rows, mix
+from seshu_swarm.data.batches import batch_rows, mix, pack_documents
+from seshu_swarm.data.text import Document
+from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.training import Batch, Batches
 
 
@@ -77,6 +79,26 @@ class TextBatches:
             size_of=lambda item: 1,
             power=self._power,
         )
+
+
+def packed_text(
+    documents: Mapping[str, Sequence[Document]],
+    *,
+    batch_size: int,
+    length: int,
+    seed: int,
+    power: float = 0.5,
+) -> TextBatches:
+    """Microbatches of documents by language, packed as bytes. Raises DataError where one language has
+    less than one sequence."""
+    rng = np.random.default_rng(seed)
+    tokeniser = ByteTokeniser()
+    sequences = {
+        language: pack_documents(tokeniser, documents[language], length, rng)
+        for language in sorted(documents)
+        if documents[language]
+    }
+    return TextBatches(sequences, batch_size=batch_size, seed=seed, power=power)
 
 
 def interleaved(main: Batches, other: Batches, share: float) -> Batches:

@@ -4,6 +4,7 @@
     scripts      which letters a language is written in
     folder       a run's folder of text                             own_rows    a donor's own rows
     own_files    their files, line by line                          hub_rows    or a data set, streamed
+    own_text     a trainer's own running text
     names        names from Unicode CLDR                            phrasebook  the built-in text
     phrases      rows and texts of each kind of name
     rolling      hashes of all windows                              overlap     who shares windows

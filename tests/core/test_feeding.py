@@ -7,8 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from seshu_swarm.errors import UsageError
-from seshu_swarm.feeding import RowBatches, TextBatches, interleaved
+from seshu_swarm.data.text import Document
+from seshu_swarm.data.tokeniser import ByteTokeniser
+from seshu_swarm.errors import DataError, UsageError
+from seshu_swarm.feeding import RowBatches, TextBatches, interleaved, packed_text
 from seshu_swarm.training import Batch
 
 ROWS = [([*list(range(3, 6 + n % 7)), 100 + n, 1], 2) for n in range(30)]
@@ -93,3 +95,19 @@ def test_interleaving_keeps_both_orders(share: float) -> None:
     seen = [int(feed(index)[0][0, 0]) for index in range(100)]
     assert [n for n in seen if n > 0] == list(range(1, 101 - round(100 * share)))
     assert [-n for n in seen if n < 0] == list(range(1, round(100 * share) + 1))
+
+
+def test_packed_documents_are_whole_and_their_order_is_the_seed_s() -> None:
+    texts = [f"{n:02d}{'x' * 13}" for n in range(8)]  # 16 ids with the end token
+    documents = {"hi": [Document(text, "hi", text) for text in texts]}
+
+    def all_of(seed: int) -> list[str]:
+        feed = packed_text(documents, batch_size=2, length=16, seed=seed)
+        tokeniser = ByteTokeniser()
+        assert all((feed(i)[0] == feed(i)[1]).all() for i in range(4))
+        return [tokeniser.decode(row[:-1].tolist()) for i in range(4) for row in feed(i)[0]]
+
+    assert sorted(all_of(0)) == sorted(all_of(1)) == texts
+    assert all_of(0) == all_of(0) != all_of(1)
+    with pytest.raises(DataError, match="at least one sequence of 17 tokens"):
+        packed_text({"hi": documents["hi"][:1]}, batch_size=2, length=17, seed=0)

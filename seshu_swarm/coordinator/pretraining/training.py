@@ -15,19 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from seshu_swarm import checkpoints, packages
 from seshu_swarm.coordinator.pretraining.card import pretraining_card
-from seshu_swarm.data.batches import pack_documents
 from seshu_swarm.data.text import Document
-from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.data.windows import Window, num_bytes
 from seshu_swarm.errors import UsageError
 from seshu_swarm.evaluate.bits import bits_per_byte, window_nats
-from seshu_swarm.feeding import TextBatches, interleaved
+from seshu_swarm.feeding import TextBatches, interleaved, packed_text
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.schedule import Budget, Schedule
@@ -196,14 +193,13 @@ def _batches(documents: Documents, settings: PretrainSettings, earlier: Earlier 
 
 
 def _text_batches(documents: Documents, settings: PretrainSettings, seed: int) -> TextBatches:
-    rng = np.random.default_rng(seed)
-    tokeniser = ByteTokeniser()
-    sequences = {
-        language: pack_documents(tokeniser, documents[language], settings.length, rng)
-        for language in sorted(documents)
-        if documents[language]
-    }
-    return TextBatches(sequences, batch_size=settings.batch_size, seed=seed, power=settings.power)
+    return packed_text(
+        documents,
+        batch_size=settings.batch_size,
+        length=settings.length,
+        seed=seed,
+        power=settings.power,
+    )
 
 
 def _about(
