@@ -16,6 +16,7 @@ MAX_DETECTABLE = 0.05
 MIN_GAIN = 0.002
 METHODS = ("centred_clip",)
 MIN_KEPT_ROUNDS = 5
+WIRE_TYPES = ("int8", "bfloat16", "float32")
 # What one scoring batch looks like, to find the number of threads that suits it.
 SCORED_WINDOWS, SCORED_TOKENS = 4, 512
 MIN_SCORE_CALLS = 6
@@ -91,7 +92,9 @@ class PretrainConfig(RunFolderConfig):
     learning_rate: float | None = setting(
         None, "Peak learning rate of AdamW; unset: 4e-3 for a fresh base, 1e-3 to train it further."
     )
-    max_steps: int = setting(20_000, "Most optimiser steps.")
+    max_steps: int = setting(
+        20_000, "Most optimiser steps; 0: a base of random weights, for training through peers."
+    )
     max_seconds: float = setting(3_600.0, "Most training time, in seconds.")
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
     seed: int = setting(0, "Seed of weights and order of text.")
@@ -99,7 +102,7 @@ class PretrainConfig(RunFolderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(NetworkConfig):
-    """`coordinator run`: serve the run and hold its rounds."""
+    """`coordinator run`: serve the run, train it through peers if asked, and hold its rounds."""
 
     state_dir: str = setting(
         "~/.seshu-run", "Folder of the run: key, ledger, hold-outs, checkpoints."
@@ -147,9 +150,24 @@ class RunConfig(NetworkConfig):
         "Keep the weights of this many newest rounds on the disk, and all boundaries; unset: all.",
     )
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
+    stages: int = setting(
+        0, "Train the model through peers first, cut into this many stages; 0: rounds alone."
+    )
+    train_steps: int = setting(1_000, "Steps of that training.")
+    microbatches: int = setting(8, "Microbatches of a step, of all trainers together.")
+    train_batch_size: int = setting(4, "Sequences of a microbatch.")
+    train_length: int = setting(256, "Bytes of a sequence.")
+    train_learning_rate: float | None = setting(
+        None, "Peak learning rate; unset: 4e-3 for a base of random weights, 1e-3 for any other."
+    )
+    checkpoint_steps: int = setting(100, "A checkpoint every so many steps.")
+    wire_type: str = setting(
+        "int8", "Activations and gradients on the wire: int8, bfloat16 or float32."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_training()
         _must_be_positive(self, "round_seconds", "gather_seconds", "score_seconds", "gate_readings")
         _must_be_positive(self, "max_adapters", "max_detectable")
         if not 1 <= self.max_rank <= MAX_RANK:
@@ -166,6 +184,21 @@ class RunConfig(NetworkConfig):
                 f"--keep-rounds {self.keep_rounds}",
                 rule=f"at least {MIN_KEPT_ROUNDS}: what is given out and pushed must be here",
             )
+
+    def _check_training(self) -> None:
+        _must_be_positive(self, "train_steps", "checkpoint_steps")
+        if self.stages < 0:
+            raise UsageError(f"--stages {self.stages}", rule="0 or more")
+        limits = {"microbatches": (1, 1_024), "train_batch_size": (1, 1_024)}
+        for name, (least, most) in (limits | {"train_length": (2, 65_536)}).items():
+            if not least <= getattr(self, name) <= most:
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} {getattr(self, name)}", rule=f"{least} to {most}")
+        if self.train_learning_rate is not None and not 0 < self.train_learning_rate < 1:
+            rate = self.train_learning_rate
+            raise UsageError(f"--train-learning-rate {rate}", rule="between 0 and 1")
+        if self.wire_type not in WIRE_TYPES:
+            raise UsageError(f"--wire-type {self.wire_type!r}", rule=f"one of {WIRE_TYPES}")
 
 
 def _must_be_positive(settings: object, *names: str) -> None:

@@ -1,4 +1,5 @@
-"""Life of the coordinator: serve the run, and hold one round after another.
+"""Life of the coordinator: serve the run, train it through peers while a plan is open, then hold one
+round after another.
 
 Heavy work runs in a thread, so that peers are answered meanwhile. Sessions and hosting go on when
 the coordinator is away: the run record outlives it by a day.
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 from seshu_swarm import checkpoints, identity, joining, log, packages, running
 from seshu_swarm.adapters.merge.registry import method_of
+from seshu_swarm.coordinator.conducting.training import Training
 from seshu_swarm.coordinator.config import SCORED_TOKENS, SCORED_WINDOWS, RunConfig
 from seshu_swarm.coordinator.opening.place import must_be_opened
 from seshu_swarm.coordinator.releasing.mirror import held_by
@@ -115,6 +117,7 @@ class Coordinator:
         self._rounds = RoundHolder(
             swarm, folder, ledger, settings, intake=self._intake, herald=self
         )
+        self._training = Training(swarm, folder, ledger, settings, herald=self)
 
     def _current_round(self) -> Round | None:
         rounds = self._ledger.rounds()
@@ -125,14 +128,20 @@ class Coordinator:
         await self._must_be_alone()
         await self._swarm.serve(BLOBS, self._holder.serve)
         await self._swarm.serve(INTAKE, self._intake.serve)
+        await self._training.serve()
         await self.announce()
         link = str(await self.link())
         log.event("ready", f"ready {link}", link=link, peer_id=self._swarm.peer_id)
         await asyncio.gather(
             running.repeat(stop, ANNOUNCE_SECONDS, self.announce),
-            self._rounds.hold(stop),
+            self._train_and_hold(stop),
             self._releases.keep_pushing(stop),
         )
+
+    async def _train_and_hold(self, stop: Stop) -> None:
+        await self._training.live(stop)
+        if not stop.is_set():
+            await self._rounds.hold(stop)
 
     async def release(self) -> None:
         """Papers beside what was published, and all of it to the Hub, in time."""
@@ -174,6 +183,8 @@ class Coordinator:
         for digest in sorted(held_by(self._folder, self._ledger)):
             await self._swarm.announce(ProviderRecord(run_id=self._swarm.run_id, digest=digest))
         await self._swarm.announce(self._checkpoint_record())
+        if (plan := self._training.record()) is not None:
+            await self._swarm.announce(plan)
         neighbours = await self._swarm.neighbours()
         joining.remember(self._folder.path, self._swarm.run_id, neighbours)
 

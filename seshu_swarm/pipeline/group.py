@@ -74,7 +74,7 @@ class StageGroup:
         self.statuses: dict[str, Status] = {}
         self.ids = self._missing = Ids()
         self._keeping = self.members = frozenset[str]()
-        self._shares: tuple[tuple[str, int], ...] = ()
+        self.shares: tuple[tuple[str, int], ...] = ()
         self._stored: tuple[Version, str] | None = None
         # Rounds of this step in which members were told to commit; unknown up to the number.
         self._tried, self._tried_until = set[int](), -1
@@ -164,7 +164,7 @@ class StageGroup:
             sealing = self.phase is StagePhase.SEALING and status.phase is Phase.OPEN
             return Seal(self.version, self.round) if sealing else None
         if self.phase is StagePhase.COMMITTING and name in self.members:
-            return Commit(self.version, self.round, self._shares)
+            return Commit(self.version, self.round, self.shares)
         return None
 
     def _joining(self, status: Status, target: Version) -> Join | None:
@@ -212,7 +212,7 @@ class StageGroup:
             self._next_round(settled)
             return
         self.phase, self.members = StagePhase.READY, settled.kept
-        self._shares = tuple((name, len(claims[name])) for name in sorted(settled.kept))
+        self.shares = tuple((name, len(claims[name])) for name in sorted(settled.kept))
 
     def _go_on_if_failed(self) -> None:
         """Once no member is averaging any more, and one is lost or failed: another round."""

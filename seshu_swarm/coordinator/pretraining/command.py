@@ -69,6 +69,12 @@ def _first(settings: PretrainConfig, folder: RunFolder, ledger: Ledger) -> int:
 
 
 def _go_on(settings: PretrainConfig, folder: RunFolder, ledger: Ledger, head: Revision) -> int:
+    if settings.max_steps == 0:
+        raise UsageError(
+            f"--max-steps 0, and the run has a base: {head.revision}",
+            rule="weights by chance are for a run that has none",
+            way_out="give a number of steps to train the head further",
+        )
     shape = checkpoints.read_shape(folder.package(head.revision))
     candidate = continuing.waiting(ledger, head, data=settings.data)
     if candidate is None:

@@ -28,11 +28,14 @@ from seshu_swarm.feeding import TextBatches, interleaved, packed_text
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.schedule import Budget, Schedule
-from seshu_swarm.training import Batches, HookFunctions, Hooks, train
+from seshu_swarm.training import Batches, HookFunctions, Hooks, TrainingResult, train
 from seshu_swarm.training_state import StateFile
 
 STATE_FILE = "pretraining.safetensors"
 SCORING_TOKENS = 4_096
+
+# Of no steps: the weights are those of the seed.
+UNTRAINED = TrainingResult(0, 0, 0.0, 0.0, 0.0, stopped=False, curve=())
 
 Documents = Mapping[str, Sequence[Document]]
 Windows = Mapping[str, Sequence[Window]]
@@ -100,7 +103,8 @@ def pretrain(
     resume_folder: Path | None = None,
     **hooks: Unpack[HookFunctions],
 ) -> str | None:
-    """Train and write a checkpoint; its digest, or None if it was stopped on the way.
+    """Train and write a checkpoint; its digest, or None if it was stopped on the way. With 0 for
+    `max_steps` nothing is trained: the weights are random ones by the seed.
 
     `earlier` is what to go on from; `hooks` are those of `training.Hooks`. Raises UsageError
     (another shape than the parent's), DataError (too little text), TrainingError (a loss that is
@@ -109,14 +113,16 @@ def pretrain(
     model = _start(shape, earlier, settings.seed)
     batches = _batches(text.documents, settings, earlier)
     before = held_out_bits(model, text.held_out)
-    trained = train(
-        model,
-        batches,
-        schedule=settings.schedule,
-        budget=Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds),
-        hooks=Hooks(**hooks),
-        state_file=_state_file(resume_folder, shape, text.documents, settings, earlier),
-    )
+    trained = UNTRAINED
+    if settings.max_steps != 0:
+        trained = train(
+            model,
+            batches,
+            schedule=settings.schedule,
+            budget=Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds),
+            hooks=Hooks(**hooks),
+            state_file=_state_file(resume_folder, shape, text.documents, settings, earlier),
+        )
     if trained.stopped:
         return None
     about = _about(text.documents, settings, earlier) | {

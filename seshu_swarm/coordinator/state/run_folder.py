@@ -45,6 +45,10 @@ class RunFolder:
     def training_state(self) -> Path:
         return self.path / "training-state"
 
+    def training_of(self, plan: str) -> Path:
+        """What is kept of a plan of pipelined training."""
+        return self.path / "training" / plan
+
     @property
     def scoring(self) -> Path:
         """What scorers are handed: random ids and tensors."""

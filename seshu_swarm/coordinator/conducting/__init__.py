@@ -1,0 +1,18 @@
+"""Pipelined training: the plan, its conductor, its checkpoints. Rules: docs/pipeline.md.
+
+training       in the life of a coordinator: before its rounds, as long as a plan is open
+plan           what is settled once, kept in the ledger and told to all
+journal        what is written down before it is acted upon
+course         the plan under way: conductor, members, what they say
+roster         who takes part, whom to take for lost, whom to avoid
+checking       words that cannot be true
+service        the conductor's end of STEPS
+driving        the one task: begins steps, writes the books, tells members what to do
+waiting        what the next step waits for; groups that have lost their weights
+progress       loss and speed, for people
+checkpointing  when states are asked for
+collecting     fetching states from members, and giving stored ones out
+stored         states on disk
+deciding       from states to a checkpoint, and whether it becomes the head
+card           its card
+"""

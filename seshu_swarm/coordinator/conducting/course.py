@@ -1,0 +1,199 @@
+"""A plan under way: the conductor, its members, and what they say. No sockets, no disk; the clock is given.
+
+What cannot be true is believed from nobody: who says it is lost at once, and its peer is avoided by name.
+Every change wakes whoever drives the plan (`driving`); nothing is sent from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from seshu_swarm import log
+from seshu_swarm.channel import refusal
+from seshu_swarm.coordinator.conducting import checking
+from seshu_swarm.coordinator.conducting.journal import Entry
+from seshu_swarm.coordinator.conducting.roster import AVOID_SECONDS, LOST_SECONDS, Member, Roster
+from seshu_swarm.errors import PeerLostError, ProtocolError
+from seshu_swarm.pipeline.conductor import Conductor
+from seshu_swarm.pipeline.messages import MicrobatchId
+from seshu_swarm.pipeline.protocol import (
+    Complaint,
+    Enlist,
+    FedMessage,
+    StatusMessage,
+    to_status,
+)
+from seshu_swarm.protocol import Message, Refusal
+from seshu_swarm.records import TrainingRecord
+
+logger = logging.getLogger(__name__)
+
+# Trainers of a final list have so long to come again after a restart.
+COMING_SECONDS = 2 * LOST_SECONDS
+
+
+class Course:
+    """`entry` and `round_` are what the journal gave. `made` counts the steps in the weights."""
+
+    def __init__(
+        self,
+        record: TrainingRecord,
+        entry: Entry,
+        *,
+        round_: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.record, self.clock = record, clock
+        self.num_stages = record.num_stages
+        self.conductor = Conductor.resumed(entry.books, round_=round_)
+        self.roster = Roster(self.num_stages)
+        self.numbers = dict(entry.numbers)
+        self.news = asyncio.Event()
+        self.num_forfeited = 0
+        # Trainers of the list of a killed coordinator that are not back yet.
+        self._awaited = dict.fromkeys(self.conductor.trainers, clock() + COMING_SECONDS)
+
+    @property
+    def made(self) -> int:
+        return min(group.version.step for group in self.conductor.groups)
+
+    def enlist(self, asked: Enlist, peer_id: str) -> Member:
+        """Raises RefusalError."""
+        if asked.plan != self.record.plan:
+            raise refusal(Refusal.NOT_TRAINING, f"the plan is {self.record.plan}")
+        is_new = asked.name not in self.roster
+        member = self.roster.enlist(asked, peer_id, now=self.clock())
+        self._awaited.pop(asked.name, None)
+        if member.is_trainer:
+            known = self.numbers.get(asked.name, 0)
+            self.numbers[asked.name] = max(known, asked.number)
+        if is_new:
+            what = "trainer" if member.is_trainer else f"replica of stage {member.group}"
+            log.event("member", f"{what} {member.name}", member=member.name, group=member.group)
+        self.news.set()
+        return member
+
+    def hear(self, member: Member, message: Message) -> None:
+        """Raises RefusalError where it cannot be true, ProtocolError where it does not fit the plan,
+        PeerLostError from who was taken for lost."""
+        if self.roster.get(member.name) is not member:
+            raise PeerLostError(f"{member.name} was taken for lost", way_out="it enlists again")
+        member.heard_at, member.is_news = self.clock(), True
+        match message:
+            case StatusMessage():
+                self._hear_status(member, message)
+            case FedMessage():
+                self._hear_fed(member, message)
+            case Complaint():
+                self._hear_complaint(member, message)
+        self.news.set()
+
+    def lose(self) -> None:
+        """Take for lost who has been silent for too long."""
+        for member in self.roster.lost(now=self.clock()):
+            self._lost(member, "silent or without a stream for too long")
+        now = self.clock()
+        for name in [name for name, until in self._awaited.items() if until < now]:
+            del self._awaited[name]
+            self.conductor.trainer_lost(name)
+        self._name_forfeited()
+
+    def offers(self) -> dict[str, list[MicrobatchId]]:
+        """The ids of the next step: shared evenly among trainers that have the ends' weights, and
+        numbered on. The numbers count as used."""
+        in_step = set(self.conductor.groups[self.num_stages].in_step)
+        names = sorted(m.name for m in self.roster.trainers() if m.name in in_step)
+        total, offers = self.record.num_microbatches, {}
+        for place, name in enumerate(names):
+            count = total * (place + 1) // len(names) - total * place // len(names)
+            first = self.numbers.get(name, 0)
+            self.numbers[name] = first + count
+            if count:
+                offers[name] = [MicrobatchId(name, first + i) for i in range(count)]
+        return offers
+
+    def begin(self) -> None:
+        """The next step. Raises UsageError where there is no trainer."""
+        for member in self.roster:
+            member.asked.clear()
+            member.nats, member.tokens = 0.0, 0
+        self.conductor.begin(self.offers())
+        self.num_forfeited = 0
+        self.news.set()
+
+    def _hear_status(self, member: Member, message: StatusMessage) -> None:
+        group, status = self.conductor.groups[member.group], to_status(message)
+        if wrong := checking.unlikely(group, status):
+            self.send_away(member, wrong)
+            raise refusal(Refusal.AVOIDED, wrong)
+        self.conductor.heard(member.group, member.name, status)
+        self._check_claims()
+        self._name_forfeited()
+
+    def _hear_fed(self, member: Member, message: FedMessage) -> None:
+        if not member.is_trainer or len(message.rounds) != self.num_stages + 1:
+            raise ProtocolError(
+                f"what is fed in {len(message.rounds)} groups",
+                rule=f"a trainer's word on each of {self.num_stages + 1} groups",
+            )
+        if message.step != self.conductor.step:
+            return
+        for stage, table in enumerate(message.asked):
+            for name, numbers in table.items():
+                member.asked.setdefault((stage, name), set()).update(numbers)
+        member.nats, member.tokens = message.nats, message.tokens
+        self.conductor.fed(member.name, message.step, message.rounds)
+        self._check_claims()
+
+    def _hear_complaint(self, member: Member, message: Complaint) -> None:
+        text = f"{member.name} complains about {message.name}: {message.reason}"
+        log.event("complaint", text, member=message.name, by=member.name, reason=message.reason)
+        about = self.roster.get(message.name)
+        if not member.is_trainer or about is None:
+            return
+        if self.roster.complained(member.name, message.name, now=self.clock()):
+            self.send_away(about, f"complaints, the last one: {message.reason}")
+
+    def _check_claims(self) -> None:
+        """Of all whose claims are decided upon now. Who is sent away learns it with its next word."""
+        asked = {m.name: m.asked for m in self.roster.trainers()}
+        asked = {name: asked[name] for name in self.conductor.trainers if name in asked}
+        for member in self.roster:
+            group = self.conductor.groups[member.group]
+            status = group.statuses.get(member.name)
+            if status is None or not checking.is_settled(group, status):
+                continue
+            if member.is_trainer:
+                wrong = checking.foreign(member.name, status.claim)
+            else:
+                wrong = checking.unasked((member.group, member.name), status.claim, asked)
+            if wrong is not None:
+                self.send_away(member, f"claims {wrong}, which it was never asked to count")
+
+    def send_away(self, member: Member, reason: str) -> None:
+        """Its peer is avoided for a while, and all its members are lost."""
+        text = f"{member.name} is avoided for {AVOID_SECONDS:.0f} s: {reason}"
+        log.event("avoided", text, member=member.name, reason=reason)
+        for other in self.roster.avoid(member.peer, now=self.clock()):
+            self._lost(other, "its peer is avoided")
+
+    def _lost(self, member: Member, why: str) -> None:
+        text = f"{member.name} of group {member.group} is lost: {why}"
+        log.event("member-lost", text, member=member.name, group=member.group, reason=why)
+        self.roster.remove(member.name)
+        if member.outbox is not None:
+            member.outbox.close()
+        if member.is_trainer:
+            self.conductor.trainer_lost(member.name)
+        self.conductor.lost(member.group, member.name)
+        self.news.set()
+
+    def _name_forfeited(self) -> None:
+        found = self.conductor.forfeited
+        for stage, id_ in found[self.num_forfeited :]:
+            text = f"microbatch {id_.number} of {id_.trainer} is forfeited at group {stage}"
+            log.event("forfeited", text, group=stage, trainer=id_.trainer, number=id_.number)
+        self.num_forfeited = len(found)

@@ -1,0 +1,119 @@
+"""Pipelined training in the life of a coordinator: before its rounds, as long as a plan is open.
+
+Takes the plan up where the last coordinator left it, drives it, closes it. Peers that ask when no plan
+is open are told so by name.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from seshu_swarm import log
+from seshu_swarm.channel import Channel, refusal
+from seshu_swarm.coordinator.conducting.checkpointing import Checkpointing
+from seshu_swarm.coordinator.conducting.collecting import GivesStates
+from seshu_swarm.coordinator.conducting.course import Course
+from seshu_swarm.coordinator.conducting.deciding import Decider
+from seshu_swarm.coordinator.conducting.driving import Driver
+from seshu_swarm.coordinator.conducting.journal import Journal
+from seshu_swarm.coordinator.conducting.plan import close_plan, kept_plan, open_plan
+from seshu_swarm.coordinator.conducting.progress import Progress
+from seshu_swarm.coordinator.conducting.service import StepsService
+from seshu_swarm.coordinator.conducting.stored import StoredStates
+from seshu_swarm.coordinator.config import RunConfig
+from seshu_swarm.coordinator.rounds.holding import Herald
+from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.dht import Swarm
+from seshu_swarm.pipeline.protocol import STATES, STEPS
+from seshu_swarm.protocol import Refusal
+from seshu_swarm.records import TrainingRecord
+from seshu_swarm.running import Stop
+
+
+class Training:
+    """Raises UsageError for a plan that cannot be made."""
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        folder: RunFolder,
+        ledger: Ledger,
+        settings: RunConfig,
+        *,
+        herald: Herald,
+    ) -> None:
+        self._swarm, self._folder, self._ledger = swarm, folder, ledger
+        self._settings, self._herald = settings, herald
+        self._steps = StepsService()
+        self._gives: GivesStates | None = None
+        self.plan = open_plan(folder, ledger, settings)
+
+    def record(self) -> TrainingRecord | None:
+        """What the swarm is told: a plan that rests, because `--stages 0` was given, is over for now."""
+        if self.plan is not None:
+            return self.plan
+        kept = kept_plan(self._ledger)
+        return kept.model_copy(update={"state": "over"}) if kept else None
+
+    async def serve(self) -> None:
+        """From now on."""
+        await self._swarm.serve(STEPS, self._steps.serve)
+        await self._swarm.serve(STATES, self._give)
+
+    async def live(self, stop: Stop) -> None:
+        """Until the plan is over, or stopped."""
+        if self.plan is None:
+            return
+        text = (
+            f"plan {self.plan.plan}: {self.plan.num_steps} steps through {self.plan.num_stages} stages "
+            f"from {self.plan.base[:12]}; no rounds until it is done"
+        )
+        log.event("training-open", text, plan=self.plan.plan, base=self.plan.base)
+        if await self._drive(self.plan, stop):
+            self.plan = close_plan(self._ledger, self.plan)
+            log.event("training-over", f"plan {self.plan.plan} is done", plan=self.plan.plan)
+            await self._herald.announce()
+
+    async def _drive(self, plan: TrainingRecord, stop: Stop) -> bool:
+        journal = Journal(self._ledger, plan.plan, num_groups=plan.num_stages + 1)
+        entry, round_ = journal.take_up()
+        course = Course(plan, entry, round_=round_)
+        stored = StoredStates(
+            self._folder.training_of(plan.plan), plan, self._folder.package(plan.base)
+        )
+        decider = Decider(self._folder, self._ledger, plan, stored)
+        checkpointing = Checkpointing(
+            self._swarm,
+            course,
+            stored,
+            decider,
+            every=self._settings.checkpoint_steps,
+            published=self._published,
+        )
+        self._gives = GivesStates(plan.plan)
+        driver = Driver(
+            course,
+            journal,
+            checkpointing,
+            Progress(course, self._ledger, entry),
+            stored=stored,
+            gives=self._gives,
+            keeper=f"{self._swarm.peer_id}#{secrets.token_hex(4)}",
+        )
+        self._steps.course = course
+        try:
+            return await driver.drive(stop)
+        finally:
+            self._steps.course = None
+            await checkpointing.end()
+
+    async def _published(self) -> None:
+        await self._herald.announce()
+        await self._herald.release()
+
+    async def _give(self, channel: Channel) -> None:
+        """Handler of STATES."""
+        if self._gives is None:
+            raise refusal(Refusal.NOT_TRAINING, "no plan is open")
+        await self._gives.serve(channel)
