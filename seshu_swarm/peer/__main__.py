@@ -10,6 +10,7 @@ from seshu_swarm.peer.config import (
     FinetuneConfig,
     HostConfig,
     StatusConfig,
+    TrainConfig,
 )
 
 COMMANDS = (
@@ -22,6 +23,12 @@ COMMANDS = (
         FinetuneConfig,
         "seshu_swarm.peer.donating.donor:run",
         "Train a LoRA adapter and offer it.",
+    ),
+    Command(
+        "train",
+        TrainConfig,
+        "seshu_swarm.peer.training.train:run",
+        "Feed text to a run that is trained through its peers.",
     ),
     Command(
         "adapters",

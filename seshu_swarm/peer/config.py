@@ -141,6 +141,34 @@ class AutoConfig(FinetuneConfig, HostConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainConfig(LentConfig):
+    """`peer train`: feed text to a run that is trained through its peers."""
+
+    data: str | None = setting(
+        None,
+        "Own running text: a .txt, .jsonl, .csv or .parquet file, a folder of such, or a run's "
+        "folder; unset: that of the run's catalogue.",
+    )
+    languages: tuple[str, ...] = setting((), "Only text in these; unset: all of the run's.")
+    bad_rows: str = setting("refuse", "Unreadable rows: refuse the run, or skip and count them.")
+    max_in_flight: int | None = setting(
+        None, "Most microbatches under way at once; unset: two for each stage."
+    )
+    seed: int | None = setting(
+        None, "Seed of the order of the text; unset: another one at each start."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bad_rows not in ("refuse", "skip"):
+            raise UsageError(f"--bad-rows {self.bad_rows!r} is unknown", way_out="refuse or skip")
+        if self.max_in_flight is not None and self.max_in_flight < 1:
+            raise UsageError(f"--max-in-flight {self.max_in_flight}", rule="at least 1")
+        if self.seed is not None and self.seed < 0:
+            raise UsageError(f"--seed {self.seed}", rule="0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdaptersConfig(JoinConfig):
     """`peer adapters`: task adapters of a run."""
 

@@ -8,9 +8,12 @@ gathering    one average, as one member sees it
 shards       who averages which part of the gradients, and how (pure)
 states       the stream STATES: weights and moments, given and fetched
 ends         what a trainer computes itself, and what it counted of it
+train        `peer train`: lives of a trainer, within its owner's limits
+text         its text as microbatches by number
 own_step     one step at one trainer: its microbatches, and the word on them
 trainer      one step after another, several microbatches in flight
 calls        a trainer's passes through replicas: who is asked, for how long, who is avoided
 passes       a stage's forward and backward, and what is kept in between
 stage_service  the stream PASSES: whose pass it is, whether it counts
+stage        life of a stage's replica, beside the hosting peer
 """

@@ -1,9 +1,9 @@
 """Passes through the replicas of the stages: who is asked, for how long, and who is avoided then.
 
 Each pass has a stream of its own. A replica that misses its deadline counts as slow; one that breaks
-the stream, or answers with NaN or another shape, is avoided until its record would have expired,
-and the conductor hears of it by name. That a stage is in another round is nobody's fault. What
-comes back stays packed: it goes to the next replica as it is, once it was read and found right.
+the stream is avoided for a while, and one that answers with NaN or another shape too: of that the
+conductor hears, by name. That a stage is in another round is nobody's fault. What comes back stays
+packed: it goes to the next replica as it is, once it was read and found right.
 
 Shapes: B rows, K positions, M d_model.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import (
     DeadlineError,
     PeerError,
+    PeerLostError,
     ProtocolError,
     RefusalError,
     UsageError,
@@ -99,8 +101,8 @@ class Pass:
 
 
 class Calls:
-    """`complain` takes a replica's name and the reason to avoid it. Raises UsageError for a plan whose
-    microbatches do not fit into a message."""
+    """`complain`, which the owner sets, takes a replica's name and the reason to avoid it. Raises
+    UsageError for a plan whose microbatches do not fit into a message."""
 
     def __init__(
         self,
@@ -108,14 +110,15 @@ class Calls:
         record: TrainingRecord,
         *,
         d_model: int,
-        complain: Callable[[str, str], None],
-        seed: int | None = None,
+        meter: Meter | None = None,
     ) -> None:
+        self.complain: Callable[[str, str], None] = lambda name, reason: None
         self.shape = (record.batch_size, record.length - 1, d_model)
-        self._swarm, self._record, self._complain = swarm, record, complain
-        rng = random.Random(seed)
+        self._swarm, self._record = swarm, record
+        rng = random.Random()
         self._routers = [Router(rng) for _ in range(record.num_stages)]
-        self.meter = Meter()
+        self._complained: dict[str, float] = {}
+        self.meter = meter or Meter()
         _check_size(record, d_model)
 
     @property
@@ -232,7 +235,12 @@ class Calls:
             router.missed_deadline(replica)
             return
         router.failed(replica)
-        self._complain(replica, str(error)[:MAX_REASON])
+        # Whoever is gone is no liar; several passes that fail at once are one reason.
+        now = time.monotonic()
+        is_known = self._complained.get(replica, -math.inf) > now - KNOWN_SECONDS
+        if not (is_known or isinstance(error, PeerLostError)):
+            self._complained[replica] = now
+            self.complain(replica, str(error)[:MAX_REASON])
 
 
 def _check_size(record: TrainingRecord, d_model: int) -> None:
