@@ -17,7 +17,12 @@ COMMANDS = (
     Command(
         "auto", AutoConfig, "seshu_swarm.peer.auto:run", "Do what the swarm lacks most (default)."
     ),
-    Command("host", HostConfig, "seshu_swarm.peer.host:run", "Host a span of blocks."),
+    Command(
+        "host",
+        HostConfig,
+        "seshu_swarm.peer.training.stage:run",
+        "Host a span of blocks, and train it where the run pretrains.",
+    ),
     Command(
         "finetune",
         FinetuneConfig,

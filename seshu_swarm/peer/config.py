@@ -27,7 +27,8 @@ class HostConfig(LentConfig):
     """`peer host`: serve a span of blocks."""
 
     blocks: str | None = setting(
-        None, "Blocks START:END to host; unset: those with the worst coverage."
+        None,
+        "Blocks START:END to host, of a run that pretrains a stage; unset: those that lack peers most.",
     )
     num_blocks: int | None = setting(
         None, "How many blocks to choose when --blocks is unset; unset: as many as fit."

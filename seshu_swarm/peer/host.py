@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 from seshu_swarm import checkpoints, log, round_trips, running
 from seshu_swarm.errors import MemoryLimitError, SeshuError
@@ -21,7 +23,6 @@ from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.gradients import GradientService
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.keeping import Keeper, policy_of
-from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.moving import Mover
 from seshu_swarm.peer.served import ServedSpan, bytes_to_host
 from seshu_swarm.peer.serving import SpanService
@@ -42,16 +43,9 @@ DRAIN_SECONDS = 8.0
 HAND_OVER_POLL_SECONDS = 0.05
 
 
-def run(settings: HostConfig) -> int:
-    async def host(joined: Joined, guest: Guest, stop: Stop) -> bool:
-        await HostingPeer(joined, settings, guest).live(stop)
-        return True
-
-    return lend(settings, host)
-
-
 class HostingPeer:
-    """One span, of one revision or, while the swarm rolls to the next, of two."""
+    """One span, of one revision or, while the swarm rolls to the next, of two. `facts`: what the owner's
+    status says beside, or instead of, what hosting has to say."""
 
     def __init__(self, joined: Joined, settings: HostConfig, guest: Guest) -> None:
         self._joined, self._settings, self._guest = joined, settings, guest
@@ -70,20 +64,26 @@ class HostingPeer:
         )
         self._follower = Follower(joined)
         self._span = Span(0, 1)
+        self.facts: Callable[[], dict[str, Any]] = dict
 
-    async def live(self, stop: Stop) -> None:
-        self._span = await choose_blocks(self._joined, self._settings, self._guest)
+    @property
+    def computing(self) -> Executor:
+        """One thread, in which all that this peer computes takes its turn."""
+        return self._service.engine.executor
+
+    async def live(self, stop: Stop, *, span: Span | None = None) -> None:
+        """Until `stop`; `span`: blocks that were chosen elsewhere, and stay."""
+        self._span = span or await choose_blocks(self._joined, self._settings, self._guest)
         await self._load(self._revision, self._span)
         await self._swarm.serve(BLOBS, self._holder.serve)
         await self._swarm.serve(SESSIONS, self._service.serve)
         await self._swarm.serve(PUSHES, self._service.serve_pushes)
         await self._swarm.serve(PINGS, round_trips.answer)
-        gradients = GradientService(
-            self._service.served, self._guest, self._service.engine.executor
-        )
+        gradients = GradientService(self._service.served, self._guest, self.computing)
         await self._swarm.serve(GRADIENTS, gradients.serve)
         await self._announce()
-        mover = self._mover()  # it takes SIGUSR1, which would end a process that is ready
+        # It takes SIGUSR1, which would end a process that is ready.
+        mover = self._mover(stays=bool(span or self._settings.blocks))
         running.settle()
         text = f"ready hosting blocks {self._span} as peer {self._swarm.peer_id}"
         log.event("ready", text, peer_id=self._swarm.peer_id, blocks=str(self._span))
@@ -153,8 +153,8 @@ class HostingPeer:
             await asyncio.sleep(HAND_OVER_POLL_SECONDS)
         memory.give_back()
 
-    def _mover(self) -> Mover:
-        seconds = 0.0 if self._settings.blocks else self._settings.rebalance_seconds
+    def _mover(self, *, stays: bool) -> Mover:
+        seconds = 0.0 if stays else self._settings.rebalance_seconds
         return Mover(self._joined, seconds=seconds, move=self._move)
 
     async def _move(self, span: Span) -> None:
@@ -238,13 +238,12 @@ class HostingPeer:
             await self._swarm.store_again(found)
 
     def _write_status(self) -> None:
-        status.write(
-            self._joined.state_dir,
-            role="host",
-            run=self._swarm.run_id,
-            blocks=str(self._span),
-            revision=self._revision,
-            sessions=self._service.num_sessions,
-            steps=self._service.engine.num_steps,
-            guest=self._guest,
-        )
+        facts: dict[str, Any] = {
+            "role": "host",
+            "run": self._swarm.run_id,
+            "blocks": str(self._span),
+            "revision": self._revision,
+            "sessions": self._service.num_sessions,
+            "steps": self._service.engine.num_steps,
+        }
+        status.write(self._joined.state_dir, guest=self._guest, **facts | self.facts())

@@ -33,3 +33,11 @@ def test_nobody_trains_while_a_block_hangs_on_one_peer(
     chosen, reason = choose_role(covered, has_data=has_data, deals_data=deals_data)
     trains = min(covered) >= ENOUGH_HOSTS and (has_data or deals_data)
     assert (chosen is Role.FINETUNE) == trains and reason
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.booleans(), st.booleans())
+def test_a_run_that_pretrains_lacks_stages_most(
+    covered: list[int], has_data: bool, deals_data: bool
+) -> None:
+    chosen, reason = choose_role(covered, has_data=has_data, deals_data=deals_data, pretrains=True)
+    assert chosen is Role.STAGE and "pretrains" in reason

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import ProtocolError
+from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer.gradients import ASK_SECONDS, FLOAT_BYTES, GIVE_SECONDS, unless_gone
 from seshu_swarm.peer.guest import Guest
@@ -38,6 +39,7 @@ from seshu_swarm.pipeline.protocol import (
 from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
 from seshu_swarm.protocol import Refusal
 from seshu_swarm.records import TrainingRecord
+from seshu_swarm.spans import Span
 
 # In hand at once: computed is one after another.
 MAX_PASSES_OF_ONE = 16
@@ -69,7 +71,7 @@ class StageService:
     ) -> None:
         self._books, self._record, self._guest = books, record, guest
         self._shape = record.batch_size, record.length - 1, module.shape.d_model
-        self._pass_bytes = _bytes_of_pass(module, record)
+        self._pass_bytes = bytes_of_pass(module.shape, module.span, record)
         self.passes = StagePasses(
             module,
             parameters,
@@ -176,8 +178,7 @@ class StageService:
         return await asyncio.to_thread(pack, values_BKM, self._record.wire_type)
 
 
-def _bytes_of_pass(module: SpanModule, record: TrainingRecord) -> int:
+def bytes_of_pass(shape: MambaShape, span: Span, record: TrainingRecord) -> int:
     """Most memory of a pass beside what is kept of it: see `peer.gradients.bytes_of_pass`."""
-    shape, num_blocks = module.shape, len(module.blocks)
     num_tokens = record.batch_size * (record.length - 1)
-    return FLOAT_BYTES * num_tokens * ((num_blocks + 6) * shape.d_model + 16 * shape.d_inner)
+    return FLOAT_BYTES * num_tokens * ((span.length + 6) * shape.d_model + 16 * shape.d_inner)
