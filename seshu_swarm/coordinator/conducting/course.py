@@ -81,7 +81,7 @@ class Course:
         PeerLostError from who was taken for lost."""
         if self.roster.get(member.name) is not member:
             raise PeerLostError(f"{member.name} was taken for lost", way_out="it enlists again")
-        member.heard_at, member.is_news = self.clock(), True
+        member.heard_at, member.is_news, member.has_spoken = self.clock(), True, True
         match message:
             case StatusMessage():
                 self._hear_status(member, message)

@@ -17,9 +17,10 @@ from seshu_swarm.coordinator.blind.judging import FinalWord
 from seshu_swarm.coordinator.conducting.card import amend_card, training_card
 from seshu_swarm.coordinator.conducting.plan import was_trained
 from seshu_swarm.coordinator.conducting.stored import StoredStates
+from seshu_swarm.coordinator.opening.standing import standing
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger
-from seshu_swarm.coordinator.state.limits import max_detectable, max_readings
+from seshu_swarm.coordinator.state.limits import max_readings
 from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.removing import remove_package
@@ -134,9 +135,15 @@ class Decider:
         sets = HoldOuts(self._folder, self._ledger.database)
         path = sets.path(sets.in_use(Role.TUNING).name)
         word = measure(self._folder.package(head), self._folder.package(revision), path)
-        rule = AcceptRule(max_detectable=max_detectable(self._ledger))
+        rule = AcceptRule(scored=self._scored())
         found = word.comparisons
         return gate(found.gains, found.harms, test_index=1, rule=rule), word
+
+    def _scored(self) -> tuple[str, ...]:
+        """As in rounds settled by what the gate set can show, before the candidate is seen: a large
+        gain has a large error, too."""
+        power, _ = standing(self._folder, self._ledger)
+        return tuple(one.language for one in power if one.is_scored)
 
     def _why_not_asked(
         self, tuning: Verdict, word: FinalWord, head: Revision, *, is_last: bool
@@ -156,7 +163,13 @@ class Decider:
         return ""
 
     def _gate(self, step: int, head: Revision, revision: str) -> Decided:
-        gated = pass_gate(self._folder, self._ledger, base=head.revision, candidate=revision)
+        gated = pass_gate(
+            self._folder,
+            self._ledger,
+            base=head.revision,
+            candidate=revision,
+            scored=self._scored(),
+        )
         said = f"held-out set {gated.hold_out}, reading {gated.reading}: {gated.text}"
         if gated.verdict.accepted:
             return self._publish(step, head, revision, said, gated.word)

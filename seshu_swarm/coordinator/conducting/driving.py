@@ -59,18 +59,21 @@ class Driver:
     async def drive(self, stop: Stop) -> bool:
         """Until the plan is over, or stopped; whether it is over."""
         self._checkpointing.take_up()
-        while not stop.is_set():
-            self._course.news.clear()
-            self._course.lose()
-            if await self._go_on():
+        try:
+            while not stop.is_set():
+                self._course.news.clear()
+                self._course.lose()
+                is_over = await self._go_on()
                 await self._write()
-                await self._say_over()
-                return True
-            await self._write()
-            self._tell()
-            await self._progress.show()
-            await self._rest()
-        return False
+                if is_over:
+                    await self._say_over()
+                    return True
+                self._tell()
+                await self._progress.show()
+                await self._rest()
+            return False
+        finally:
+            await self._checkpointing.end()
 
     async def _go_on(self) -> bool:
         """The next thing that is due; True once all is done."""

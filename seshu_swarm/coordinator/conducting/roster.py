@@ -17,6 +17,8 @@ from seshu_swarm.pipeline.protocol import MAX_MEMBERS, Enlist, peer_of
 from seshu_swarm.protocol import Refusal
 
 LOST_SECONDS = 5.0
+# Until its first word: it fetches and loads what it is to hold.
+STARTING_SECONDS = 120.0
 BROKEN_SECONDS = 1.5
 AVOID_SECONDS = 300.0
 COMPLAINT_SECONDS = 60.0
@@ -42,10 +44,16 @@ class Member:
     asked: dict[tuple[int, str], set[int]] = field(default_factory=dict)
     nats: float = 0.0
     tokens: int = 0
+    has_spoken: bool = False
 
     @property
     def peer(self) -> str:
         return peer_of(self.name)
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long it may be silent."""
+        return LOST_SECONDS if self.has_spoken else STARTING_SECONDS
 
     def broke(self, outbox: Outbox, now: float) -> None:
         """The stream ended; nothing, if it was an older one."""
@@ -100,7 +108,7 @@ class Roster:
         return [
             member
             for member in self
-            if now - member.heard_at > LOST_SECONDS
+            if now - member.heard_at > member.patience_seconds
             or (member.broken_at is not None and now - member.broken_at > BROKEN_SECONDS)
         ]
 

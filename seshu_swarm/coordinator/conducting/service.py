@@ -9,7 +9,7 @@ from __future__ import annotations
 from seshu_swarm import running
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.conducting.course import Course
-from seshu_swarm.coordinator.conducting.roster import LOST_SECONDS, Member
+from seshu_swarm.coordinator.conducting.roster import Member
 from seshu_swarm.outbox import Outbox
 from seshu_swarm.pipeline.protocol import FROM_MEMBER, Enlist, Enlisted, of_version
 from seshu_swarm.protocol import Refusal
@@ -52,7 +52,7 @@ def _take_over(member: Member, channel: Channel) -> Outbox:
 async def _listen(course: Course, member: Member, channel: Channel) -> None:
     while True:
         message = await channel.receive_one_of(
-            FROM_MEMBER, seconds=LOST_SECONDS, what=f"a word of {member.name}"
+            FROM_MEMBER, seconds=member.patience_seconds, what=f"a word of {member.name}"
         )
         if message is None:
             return

@@ -47,6 +47,7 @@ class Training:
         self._settings, self._herald = settings, herald
         self._steps = StepsService()
         self._gives: GivesStates | None = None
+        self._driver: Driver | None = None
         self.plan = open_plan(folder, ledger, settings)
 
     def record(self) -> TrainingRecord | None:
@@ -57,56 +58,52 @@ class Training:
         return kept.model_copy(update={"state": "over"}) if kept else None
 
     async def serve(self) -> None:
-        """From now on."""
+        """From now on. Members of an open plan find it at once: who is told that there is none leaves."""
+        if self.plan is not None:
+            self._driver = self._take_up(self.plan)
         await self._swarm.serve(STEPS, self._steps.serve)
         await self._swarm.serve(STATES, self._give)
 
     async def live(self, stop: Stop) -> None:
         """Until the plan is over, or stopped."""
-        if self.plan is None:
+        if self.plan is None or self._driver is None:
             return
         text = (
             f"plan {self.plan.plan}: {self.plan.num_steps} steps through {self.plan.num_stages} stages "
             f"from {self.plan.base[:12]}; no rounds until it is done"
         )
         log.event("training-open", text, plan=self.plan.plan, base=self.plan.base)
-        if await self._drive(self.plan, stop):
+        is_over = await self._driver.drive(stop)
+        self._steps.course = None
+        if is_over:
             self.plan = close_plan(self._ledger, self.plan)
             log.event("training-over", f"plan {self.plan.plan} is done", plan=self.plan.plan)
             await self._herald.announce()
 
-    async def _drive(self, plan: TrainingRecord, stop: Stop) -> bool:
+    def _take_up(self, plan: TrainingRecord) -> Driver:
         journal = Journal(self._ledger, plan.plan, num_groups=plan.num_stages + 1)
         entry, round_ = journal.take_up()
-        course = Course(plan, entry, round_=round_)
-        stored = StoredStates(
-            self._folder.training_of(plan.plan), plan, self._folder.package(plan.base)
-        )
-        decider = Decider(self._folder, self._ledger, plan, stored)
+        course = self._steps.course = Course(plan, entry, round_=round_)
+        base = self._folder.package(plan.base)
+        stored = StoredStates(self._folder.training_of(plan.plan), plan, base)
         checkpointing = Checkpointing(
             self._swarm,
             course,
             stored,
-            decider,
+            Decider(self._folder, self._ledger, plan, stored),
             every=self._settings.checkpoint_steps,
             published=self._published,
         )
-        self._gives = GivesStates(plan.plan)
-        driver = Driver(
+        gives = self._gives = GivesStates(plan.plan)
+        return Driver(
             course,
             journal,
             checkpointing,
             Progress(course, self._ledger, entry),
             stored=stored,
-            gives=self._gives,
+            gives=gives,
             keeper=f"{self._swarm.peer_id}#{secrets.token_hex(4)}",
         )
-        self._steps.course = course
-        try:
-            return await driver.drive(stop)
-        finally:
-            self._steps.course = None
-            await checkpointing.end()
 
     async def _published(self) -> None:
         await self._herald.announce()

@@ -77,4 +77,4 @@ class Waiting:
     def _is_behind(self, member: Member) -> bool:
         group = self._course.conductor.groups[member.group]
         status = group.statuses.get(member.name)
-        return status is None or status.version < group.version
+        return status is not None and status.version < group.version

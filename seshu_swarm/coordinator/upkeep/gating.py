@@ -32,14 +32,22 @@ class Gated:
         return "; ".join(self.verdict.reasons)
 
 
-def pass_gate(folder: RunFolder, ledger: Ledger, *, base: str, candidate: str) -> Gated:
-    """Read the gate set in use with both revisions. Raises RoundError where all are retired."""
+def pass_gate(
+    folder: RunFolder,
+    ledger: Ledger,
+    *,
+    base: str,
+    candidate: str,
+    scored: tuple[str, ...] | None = None,
+) -> Gated:
+    """Read the gate set in use with both revisions; `scored` as in AcceptRule. Raises RoundError where
+    all are retired."""
     sets = HoldOuts(folder, ledger.database)
     name = sets.in_use(Role.GATE).name
     reading = Readings(ledger.database).note(name, f"{candidate} against {base}")
     word = measure(folder.package(base), folder.package(candidate), sets.path(name))
     found = word.comparisons
-    rule = AcceptRule(max_detectable=max_detectable(ledger))
+    rule = AcceptRule(max_detectable=max_detectable(ledger), scored=scored)
     verdict = gate(found.gains, found.harms, test_index=reading, rule=rule)
     return Gated(verdict, word, name, reading)
 
