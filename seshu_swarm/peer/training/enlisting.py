@@ -98,7 +98,7 @@ class Enlistment:
                 logger.warning("the conductor refuses: %s", error)
             except PeerError as error:
                 logger.info("the conductor is away: %s", error)
-            await self._hang_up()
+            await self.hang_up()
             if not self._is_over:
                 await stop.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, MAX_PAUSE_SECONDS)
@@ -128,7 +128,7 @@ class Enlistment:
             except TimeoutError:
                 continue
 
-    async def _hang_up(self) -> None:
+    async def hang_up(self) -> None:
         """With a word, where it is still heard."""
         channel, self._channel = self._channel, None
         if channel is not None:

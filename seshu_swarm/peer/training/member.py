@@ -39,6 +39,7 @@ from seshu_swarm.pipeline.messages import (
 from seshu_swarm.pipeline.protocol import (
     Complaint,
     Enlist,
+    Enlisted,
     FedMessage,
     FeedMessage,
     OrderMessage,
@@ -96,9 +97,12 @@ class Member:
         """Into `group`, or the one that the conductor names. Raises PeerError, and what `part_of` raises."""
         self._enlist = self._enlist.model_copy(update={"is_trainer": is_trainer, "group": group})
         enlisted = await self._enlistment.dial()
-        if group is not None and enlisted.group != group:
-            raise ProtocolError(f"enlisted in group {enlisted.group}", rule=f"asked for {group}")
-        self.group, self.part = enlisted.group, await self._part_of(enlisted.group)
+        try:
+            self.part = await self._part_of(_group_of(enlisted, group))
+        except BaseException:
+            await self._enlistment.hang_up()
+            raise
+        self.group = enlisted.group
         if not is_trainer:
             # From now on no other group will do.
             self._enlist = self._enlist.model_copy(update={"group": self.group})
@@ -243,3 +247,9 @@ class Member:
         await self._is_broken.wait()
         if self._error is not None:
             raise self._error
+
+
+def _group_of(enlisted: Enlisted, asked: int | None) -> int:
+    if asked is not None and enlisted.group != asked:
+        raise ProtocolError(f"enlisted in group {enlisted.group}", rule=f"asked for {asked}")
+    return enlisted.group

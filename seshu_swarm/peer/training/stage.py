@@ -116,7 +116,7 @@ class Stage:
         self._spans = spans_of(record)
         self._member: Member | None = None
         self._service: StageService | None = None
-        self._reported_step = -1
+        self._reported_step = 0
 
     async def enlist(self, asked: int | None, stop: Stop) -> bool:
         """Whether the conductor took this peer; if not, the owner is told why."""

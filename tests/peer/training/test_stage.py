@@ -77,6 +77,7 @@ class Conductor:
 
     def __init__(self, group: int) -> None:
         self.group, self.is_over = group, False
+        self.left = asyncio.Event()
         self.enlists: list[Enlist] = []
         self.statuses: list[MemberStatus] = []
         self._channel: Channel | None = None
@@ -92,6 +93,7 @@ class Conductor:
         ):
             assert isinstance(message, StatusMessage)
             self.statuses.append(to_status(message))
+        self.left.set()
 
     async def order(self, order: Order, wanted: Callable[[MemberStatus], bool]) -> None:
         """Say it, and wait until a status shows it."""
@@ -315,6 +317,7 @@ def test_who_cannot_hold_a_stage_says_so_before_loading_and_hosts(
     said = capsys.readouterr().out
     assert "hosting only, without a stage: training blocks 1:4 needs" in said
     assert not loaded
+    run.run(run.conductor.left.wait())  # it is not left to find out
     run.run(run.status_with(role="host", blocks="1:4"))
     torch.testing.assert_close(run.run(run.served(tiny.revision)), forward(reference(tiny)))
 
