@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 HELLO_SECONDS = 10.0
 IDLE_SECONDS = 600.0
+LINGER_SECONDS = 5.0
 
 
 class Channel:
@@ -89,6 +90,18 @@ class Channel:
     async def finish(self) -> None:
         await self._write(FrameKind.FINAL, None)
 
+    async def linger(self, seconds: float) -> None:
+        """Until the other side has closed, too, or time is up; what it still says is thrown away.
+
+        The p2p daemon resets a stream once one end is closed: of answers of a megabyte it cut off the
+        tail of one in a thousand, and refusals were lost to those who were still sending.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._frames.discard()
+        except TimeoutError:
+            logger.debug("%s left a stream open", self)
+
     def close(self) -> None:
         self._writer.close()
 
@@ -139,6 +152,7 @@ def serve(run_id: str, handler: Handler) -> StreamHandler:
         channel = Channel(reader, writer, str(info.peer_id))
         try:
             await _answer(channel, run_id, handler)
+            await channel.linger(LINGER_SECONDS)
         except (PeerError, asyncio.CancelledError) as error:
             logger.debug("stream of %s ended: %r", channel, error)
         finally:

@@ -61,6 +61,14 @@ class FrameReader:
             self.num_bytes += len(data)
         return frame
 
+    async def discard(self) -> None:
+        """Read to the end of the stream and keep nothing."""
+        try:
+            while await self._reader.read(READ_BYTES):
+                self._arrived.clear()
+        except (ConnectionError, BrokenPipeError):
+            return
+
     def arrived(self, cap_bytes: int) -> Frame | None:
         """The next frame if all of it is here. Raises ProtocolError at a bad one."""
         if len(self._arrived) < HEADER.size:

@@ -255,3 +255,30 @@ def test_a_raw_stream_that_ends_without_a_final_frame_is_a_lost_peer(
 
     with pytest.raises(PeerLostError, match="without its final frame"):
         loopback.run(ask())
+
+
+def test_a_refusal_reaches_a_peer_that_is_still_sending(
+    loopback: Loopback, server: Swarm, client: Swarm
+) -> None:
+    name = "seshu/test-refusing"
+
+    async def refuse(channel: Channel) -> None:
+        raise refusal(Refusal.TOO_LARGE, "no room")
+
+    async def send_on() -> str:
+        stream = await client.open(server.peer_id, name)
+        try:
+            for _ in range(8):
+                await stream.send(Chunk(data=bytes(1 << 20)))
+            await stream.receive(Chunk, seconds=10, what="an answer")
+        except RefusalError as error:
+            return error.name
+        finally:
+            stream.close()
+        return "none"
+
+    async def talk() -> list[str]:
+        await server.serve(name, refuse)
+        return [await send_on() for _ in range(5)]
+
+    assert loopback.run(talk()) == ["TOO_LARGE"] * 5
