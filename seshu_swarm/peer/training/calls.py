@@ -135,11 +135,15 @@ class Calls:
         """Who is asked next. Raises PeerLostError if nobody is there."""
         return self._routers[task.stage].choose(WORK[task.kind])
 
+    def seconds(self, task: Task, replica: str) -> float:
+        """Expected, by what was measured."""
+        return WORK[task.kind] * self._routers[task.stage].seconds(replica)
+
     async def ask(self, asked: Pass) -> Packed:
         """The output, or the gradient by the input: read and found right, (B, K, M). Raises PeerError,
         and then the router knows whose fault it was."""
         router, work = self._routers[asked.task.stage], WORK[asked.task.kind]
-        limit = max(LEAST_SECONDS, PATIENCE * work * router.seconds(asked.replica))
+        limit = max(LEAST_SECONDS, PATIENCE * self.seconds(asked.task, asked.replica))
         began = time.monotonic()
         try:
             passed = await frames.within(
