@@ -225,7 +225,8 @@ class Calls:
         stream = await self._swarm.open(peer_of(replica), PASSES)
         try:
             await stream.send(PassRequest(request=message))
-            await stream.finish()
+            # A stream that is closed too soon may lose what was sent last.
+            await stream.receive_or_end(StagePassed, seconds=WITHDRAW_SECONDS, what="its end")
         finally:
             stream.close()
 
