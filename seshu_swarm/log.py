@@ -1,7 +1,7 @@
 """What a role says: logging for people, events for programs.
 
 `event` prints one line on standard output: text for people, or one JSON object with
-`--log-format json`. A long-running role prints an event named `ready` when it can be used.
+`--log-format json`; a `fact` is for programs alone. A long-running role prints an event named `ready` when it can be used.
 Everything else goes through `logging` to standard error. Only entry points call `configure`.
 """
 
@@ -31,6 +31,12 @@ def configure(role: str, log_format: str, verbose: bool = False) -> None:
 
 def is_text() -> bool:
     return _format == "text"
+
+
+def fact(name: str, **facts: Any) -> None:
+    """An event for programs; people see nothing of it."""
+    if not is_text():
+        event(name, "", **facts)
 
 
 def event(name: str, text: str, **facts: Any) -> None:

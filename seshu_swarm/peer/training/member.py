@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from seshu_swarm import running
+from seshu_swarm import log, running
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DigestError, PeerError, ProtocolError
@@ -43,6 +43,7 @@ from seshu_swarm.pipeline.protocol import (
     FedMessage,
     FeedMessage,
     OrderMessage,
+    of_ids,
     to_order,
     to_version,
 )
@@ -53,6 +54,8 @@ from seshu_swarm.running import Stop
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
+# Replicas show that they hold the same weights: hashing them takes a moment of computing.
+DIGEST_STEPS = 10
 T = TypeVar("T")
 
 
@@ -198,7 +201,27 @@ class Member:
         else:
             if self.ledger.averaged(commit.round):
                 await self._change(before, step)
+                self._tell_counted(before, commit)
         self._enlistment.tell()
+        await self._tell_digest()
+
+    def _tell_counted(self, before: Status, commit: Commit) -> None:
+        """What went into the weights, for programs that watch."""
+        log.fact(
+            "counted",
+            group=self.group,
+            member=self.name,
+            version=[commit.version.step + 1, commit.round],
+            claim=of_ids(before.claim),
+            members=dict(commit.members),
+        )
+
+    async def _tell_digest(self) -> None:
+        version = self.ledger.version
+        if version.step % DIGEST_STEPS or log.is_text():
+            return
+        digest = await self._compute(self.part.digest)
+        log.fact("digest", group=self.group, member=self.name, version=version, digest=digest)
 
     async def _download(self, join: Join) -> None:
         assert self._states is not None

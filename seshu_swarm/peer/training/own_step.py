@@ -20,12 +20,13 @@ from seshu_swarm.training import Batch
 @dataclass(frozen=True)
 class StepTold:
     """A step that is over. `loss`: nats per learned token of this trainer's part, NaN without any;
-    `num_microbatches`: of all trainers; `num_steps`: taken by the weights so far."""
+    `num_microbatches`: of all trainers, `numbers`: this one's; `num_steps`: taken by the weights so far."""
 
     step: int
     loss: float
     num_microbatches: int
     num_steps: int
+    numbers: tuple[int, ...]
 
 
 @dataclass(eq=False)

@@ -185,6 +185,7 @@ class Training:
         self._facts |= {"step": told.num_steps, "tokens_per_second": speed}
         if not math.isnan(told.loss):
             self._facts["loss"] = told.loss
+        log.fact("trained-step", numbers=told.numbers, **self._facts, **asdict(self._meter))
         self._bar.update(min(1.0, told.num_steps / max(1, record.num_steps)), **self._facts)
 
     def _show(self, doing: str) -> None:

@@ -137,8 +137,9 @@ class Trainer:
     def _finish(self, step: OwnStep) -> None:
         nats, tokens = step.loss
         loss = nats / tokens if tokens else float("nan")
-        version = self._member.ledger.version
-        self._on_step(StepTold(step.number, loss, len(step.feed.ids), version.step))
+        made = self._member.ledger.version.step
+        numbers = tuple(sorted(id_.number for id_ in step.ids))
+        self._on_step(StepTold(step.number, loss, len(step.feed.ids), made, numbers))
         self._step = None
 
     def _follow(self, step: OwnStep, feed: Feed) -> None:
