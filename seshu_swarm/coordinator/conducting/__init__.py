@@ -3,6 +3,7 @@
 training       in the life of a coordinator: before its rounds, as long as a plan is open
 plan           what is settled once, kept in the ledger and told to all
 journal        what is written down before it is acted upon
+commits        a ledger of what went into the weights
 course         the plan under way: conductor, members, what they say
 roster         who takes part, whom to take for lost, whom to avoid
 checking       words that cannot be true
@@ -14,5 +15,6 @@ checkpointing  when states are asked for
 collecting     fetching states from members, and giving stored ones out
 stored         states on disk
 deciding       from states to a checkpoint, and whether it becomes the head
-card           its card
+decided        what became of checkpoints, in the ledger
+card           the card of one
 """

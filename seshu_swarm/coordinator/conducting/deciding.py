@@ -9,12 +9,13 @@ same stored states give the same package and the same reading, so that a killed 
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from seshu_swarm import checkpoints, log, packages
 from seshu_swarm.coordinator.blind.judging import FinalWord
 from seshu_swarm.coordinator.conducting.card import amend_card, training_card
+from seshu_swarm.coordinator.conducting.decided import Decided, decided_of, note_decided
 from seshu_swarm.coordinator.conducting.plan import was_trained
 from seshu_swarm.coordinator.conducting.stored import StoredStates
 from seshu_swarm.coordinator.opening.standing import standing
@@ -31,22 +32,10 @@ from seshu_swarm.errors import RoundError, SeshuError
 from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
 from seshu_swarm.records import TrainingRecord
 
-FACT = "training-checkpoints"
 # Between two readings, the bits per byte on the tuning set must fall by this fraction; and a
 # checkpoint in mid-plan leaves readings for the last one and for rounds.
 MIN_FALL = 0.05
 READINGS_LEFT = 3
-
-
-@dataclass(frozen=True)
-class Decided:
-    """`state` is published, failed (at the gate; kept), passed over (the gate was not asked) or broken (its
-    states were no checkpoint). `revision` is "" where nothing is kept."""
-
-    step: int
-    revision: str
-    state: str
-    reason: str
 
 
 class Decider:
@@ -90,7 +79,7 @@ class Decider:
             found = self._decide(step)
         except SeshuError as error:
             found = Decided(step, "", "broken", str(error))
-        self._note(found)
+        note_decided(self._ledger, self._record.plan, found)
         text = f"checkpoint of step {step} {found.state}: {found.reason}"
         log.event("checkpoint", text, **asdict(found))
         return found
@@ -190,13 +179,3 @@ class Decider:
         if head is None:
             raise RoundError("the run has no model", rule="a plan begins from one")
         return head
-
-    def _note(self, found: Decided) -> None:
-        table = [asdict(one) for one in [*self.decided(), found]]
-        self._ledger.set_fact(FACT, {"plan": self._record.plan, "decided": table})
-
-
-def decided_of(ledger: Ledger, plan: str) -> list[Decided]:
-    """What became of a plan's checkpoints."""
-    kept = ledger.fact(FACT)
-    return [Decided(**one) for one in kept["decided"]] if kept and kept["plan"] == plan else []

@@ -13,6 +13,7 @@ import time
 from seshu_swarm import log
 from seshu_swarm.coordinator.conducting.checkpointing import Checkpointing
 from seshu_swarm.coordinator.conducting.collecting import GivesStates
+from seshu_swarm.coordinator.conducting.commits import Commits
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.journal import Entry, Journal
 from seshu_swarm.coordinator.conducting.progress import Progress
@@ -44,13 +45,15 @@ class Driver:
         checkpointing: Checkpointing,
         progress: Progress,
         *,
+        commits: Commits,
         stored: StoredStates,
         gives: GivesStates,
         keeper: str,
     ) -> None:
         self._course, self._journal = course, journal
         self._checkpointing, self._progress = checkpointing, progress
-        self._stored, self._gives, self._keeper = stored, gives, keeper
+        self._commits, self._stored = commits, stored
+        self._gives, self._keeper = gives, keeper
         self._waiting = Waiting(course)
         self._written: Books | None = None
         self._feed: FeedMessage | None = None
@@ -113,12 +116,17 @@ class Driver:
 
     async def _write(self) -> None:
         """Until what is written is what is so."""
-        while (books := self._notable()) != self._written:
+        groups = self._course.conductor.groups
+        while True:
+            books, commits = self._notable(), self._commits.new(groups)
+            if books == self._written and not commits:
+                return
             progress = self._progress
             entry = Entry(
                 books, dict(self._course.numbers), progress.num_tokens, tuple(progress.curve)
             )
             await asyncio.to_thread(self._journal.write, entry)
+            await asyncio.to_thread(self._commits.write, commits)
             self._written = books
 
     def _notable(self) -> Books:

@@ -12,6 +12,7 @@ from seshu_swarm import log
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.conducting.checkpointing import Checkpointing
 from seshu_swarm.coordinator.conducting.collecting import GivesStates
+from seshu_swarm.coordinator.conducting.commits import Commits
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.deciding import Decider
 from seshu_swarm.coordinator.conducting.driving import Driver
@@ -84,8 +85,8 @@ class Training:
         journal = Journal(self._ledger, plan.plan, num_groups=plan.num_stages + 1)
         entry, round_ = journal.take_up()
         course = self._steps.course = Course(plan, entry, round_=round_)
-        base = self._folder.package(plan.base)
-        stored = StoredStates(self._folder.training_of(plan.plan), plan, base)
+        kept = self._folder.training_of(plan.plan)
+        stored = StoredStates(kept, plan, self._folder.package(plan.base))
         checkpointing = Checkpointing(
             self._swarm,
             course,
@@ -100,6 +101,7 @@ class Training:
             journal,
             checkpointing,
             Progress(course, self._ledger, entry),
+            commits=Commits(kept),
             stored=stored,
             gives=gives,
             keeper=f"{self._swarm.peer_id}#{secrets.token_hex(4)}",

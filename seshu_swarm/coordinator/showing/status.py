@@ -1,4 +1,4 @@
-"""`coordinator status`: the run, the line of its revisions, what its gate can show, its rounds."""
+"""`coordinator status`: the run, its line, what its gate can show, its training, its rounds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from seshu_swarm import log
 from seshu_swarm.coordinator.config import StatusConfig
 from seshu_swarm.coordinator.opening.power import Power, power_table
 from seshu_swarm.coordinator.opening.standing import standing, standing_json
+from seshu_swarm.coordinator.showing.training import training_facts, training_parts
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Lineage
@@ -38,6 +39,7 @@ def run(settings: StatusConfig) -> int:
         {"name": s.name, "state": s.state, "commitment": s.commitment}
         for s in HoldOuts(folder, ledger.database).all()
     ]
+    facts["training"] = training_facts(ledger)
     power, is_measured = _power(folder, ledger)
     if not log.is_text():
         log.event("status", "", **facts, power=standing_json(power))
@@ -63,6 +65,8 @@ def _parts(facts: dict[str, Any]) -> list[str | Table]:
     parts: list[str | Table] = ["\n".join(lines)]
     if facts["revisions"]:
         parts.append(_revisions(facts["revisions"]))
+    if facts["training"]:
+        parts += training_parts(facts["training"])
     if facts["rounds"]:
         parts.append(_rounds(facts["rounds"]))
     return parts
