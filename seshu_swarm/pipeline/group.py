@@ -74,7 +74,8 @@ class StageGroup:
         self.statuses: dict[str, Status] = {}
         self.ids = self._missing = Ids()
         self._keeping = self.members = frozenset[str]()
-        self.shares: tuple[tuple[str, int], ...] = ()
+        # Of `members`: what they average.
+        self.claims: dict[str, Ids] = {}
         self._stored: tuple[Version, str] | None = None
         # Rounds of this step in which members were told to commit; unknown up to the number.
         self._tried, self._tried_until = set[int](), -1
@@ -129,6 +130,11 @@ class StageGroup:
             if self.phase is StagePhase.READY:
                 self.phase = StagePhase.SEALING
             self._advance()
+
+    @property
+    def shares(self) -> tuple[tuple[str, int], ...]:
+        """How many ids each member averages."""
+        return tuple((name, len(ids)) for name, ids in sorted(self.claims.items()))
 
     @property
     def feed(self) -> StageFeed:
@@ -212,7 +218,7 @@ class StageGroup:
             self._next_round(settled)
             return
         self.phase, self.members = StagePhase.READY, settled.kept
-        self.shares = tuple((name, len(claims[name])) for name in sorted(settled.kept))
+        self.claims = claims
 
     def _go_on_if_failed(self) -> None:
         """Once no member is averaging any more, and one is lost or failed: another round."""

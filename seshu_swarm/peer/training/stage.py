@@ -152,11 +152,24 @@ class Stage:
             service.is_draining = True
             return
         self._service = None
-        log.event("stage", "the training is over: hosting on", stage=member.group, is_over=True)
+        await self._say_over(member)
         del member, service
         await stop.sleep(KEPT_SECONDS)
         self._member = None
         memory.give_back()
+
+    async def _say_over(self, member: Member) -> None:
+        """With what the owners of one stage can compare."""
+        loop = asyncio.get_running_loop()
+        digest = await loop.run_in_executor(self._computing, member.part.digest)
+        log.event(
+            "stage",
+            f"the training is over: hosting on (weights {digest[:12]})",
+            stage=member.group,
+            is_over=True,
+            step=member.ledger.version.step,
+            digest=digest,
+        )
 
     def facts(self) -> dict[str, Any]:
         """For the owner's status."""
