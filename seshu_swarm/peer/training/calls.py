@@ -17,6 +17,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from seshu_swarm.errors import (
     RefusalError,
     UsageError,
 )
+from seshu_swarm.peer.training.meter import Meter
 from seshu_swarm.pipeline.messages import Call, Version, Withdrawal
 from seshu_swarm.pipeline.protocol import (
     PASSES,
@@ -47,6 +49,7 @@ from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
 from seshu_swarm.records import TrainingRecord
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 KNOWN_SECONDS = 30.0  # how long a replica counts as there without being named again
 LEAST_SECONDS = 10.0
@@ -54,6 +57,8 @@ PATIENCE = 4.0
 WITHDRAW_SECONDS = 5.0
 HEADER_BYTES = 65_536
 MAX_REASON = 300
+# From so many on a tensor is packed in another thread: about a millisecond.
+MANY_NUMBERS = 1 << 17
 # The stage is elsewhere in its step: nobody's fault.
 NO_FAULT = frozenset({"WRONG_VERSION", "WRONG_ROUND", "SEALED", "NOT_IN_STEP", "WITHDRAWN"})
 # The replica cannot take it now: others are asked more often.
@@ -61,31 +66,6 @@ BUSY = frozenset(
     {"MEMORY_FULL", "RATE_LIMITED", "UPLOAD_LIMIT", "PAUSED", "DRAINING", "NOT_TRAINING"}
 )
 WORK = {Kind.FORWARD: FORWARD, Kind.BACKWARD: BACKWARD}
-
-
-@dataclass
-class Meter:
-    """What passes took since the start. `compute`: at replicas, as they tell. `network`: the rest of the
-    time from asking to the answer. `wait`: in a replica's queue, as it tells, for nothing where a pass
-    failed, and after refusals. `own`: the ends, computed here."""
-
-    num_passes: int = 0
-    sent_bytes: int = 0
-    received_bytes: int = 0
-    serialise_seconds: float = 0.0
-    network_seconds: float = 0.0
-    compute_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    own_seconds: float = 0.0
-
-    def passed(self, seconds: float, told: StagePassed) -> None:
-        """What a replica tells is believed as far as it fits into the time."""
-        compute = min(seconds, told.compute_seconds)
-        wait = min(seconds - compute, told.wait_seconds)
-        self.num_passes += 1
-        self.compute_seconds += compute
-        self.wait_seconds += wait
-        self.network_seconds += seconds - compute - wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,16 +156,19 @@ class Calls:
 
     async def pack(self, tensor: Tensor) -> Packed:
         """For the wire. Raises ProtocolError for what is not finite."""
-        began = time.monotonic()
-        packed = await asyncio.to_thread(pack, tensor, self._record.wire_type)
-        self.meter.serialise_seconds += time.monotonic() - began
-        return packed
+        return await self._timed(pack, tensor, self._record.wire_type)
 
     async def unpack(self, packed: object) -> Tensor:
         """(B, K, M) as float32. Raises ProtocolError for anything else."""
+        return await self._timed(unpack, packed, self.shape, self._record.wire_type)
+
+    async def _timed(self, work: Callable[..., T], *arguments: object) -> T:
+        """Of a small tensor here: another thread takes longer to wake than this takes."""
         began = time.monotonic()
         try:
-            return await asyncio.to_thread(unpack, packed, self.shape, self._record.wire_type)
+            if math.prod(self.shape) < MANY_NUMBERS:
+                return work(*arguments)
+            return await asyncio.to_thread(work, *arguments)
         finally:
             self.meter.serialise_seconds += time.monotonic() - began
 

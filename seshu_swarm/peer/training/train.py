@@ -23,9 +23,10 @@ from seshu_swarm.peer import status
 from seshu_swarm.peer.config import TrainConfig
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
-from seshu_swarm.peer.training.calls import Calls, Meter
+from seshu_swarm.peer.training.calls import Calls
 from seshu_swarm.peer.training.ends import EndsPasses
 from seshu_swarm.peer.training.member import Member
+from seshu_swarm.peer.training.meter import Meter
 from seshu_swarm.peer.training.own_step import StepTold
 from seshu_swarm.peer.training.text import batches_of
 from seshu_swarm.peer.training.trainer import Trainer
