@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from hivemind.p2p import P2P
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
-from seshu_swarm.errors import ClockError, PortTakenError, ResourceError, UnreachableError
+from seshu_swarm.errors import (
+    ClockError,
+    JoinError,
+    PortTakenError,
+    ResourceError,
+    UnreachableError,
+)
 from seshu_swarm.identity import Identity
 from seshu_swarm.signing import ALLOWED_SKEW_SECONDS
 
@@ -83,8 +89,10 @@ def unreachable(peers: list[str], reason: str) -> UnreachableError:
     )
 
 
-def clock_error(error: Exception) -> ClockError:
-    """The others refuse this peer for its clock."""
+def refused_by_peers(peers: list[str], error: Exception) -> JoinError:
+    """A peer that was asked cannot reach this one back, or finds that their clocks differ."""
+    if "access" in str(error):
+        return unreachable(peers, f"one cannot reach this machine back: {error}")
     return ClockError(
         f"this machine's clock differs from the swarm's: {error}",
         rule=f"at most {ALLOWED_SKEW_SECONDS:g} s: records expire by the clock",

@@ -21,7 +21,7 @@ from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
 from seshu_swarm import WIRE_VERSION, channel, frames, records, uids
 from seshu_swarm.channel import Channel
-from seshu_swarm.daemon import Listen, check_port, clock_error, start_daemon, unreachable
+from seshu_swarm.daemon import Listen, check_port, refused_by_peers, start_daemon, unreachable
 from seshu_swarm.errors import (
     FingerprintError,
     PeerLostError,
@@ -79,7 +79,7 @@ class Swarm:
             node = await DHTNode.create(p2p=p2p, initial_peers=peers, record_validator=validator)
         except PeerTimeError as error:
             await p2p.shutdown()
-            raise clock_error(error) from None
+            raise refused_by_peers(peers, error) from None
         except RuntimeError as error:
             await p2p.shutdown()
             raise unreachable(peers, str(error)) from None

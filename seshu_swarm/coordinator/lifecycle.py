@@ -41,6 +41,9 @@ from seshu_swarm.threads import set_threads
 
 logger = logging.getLogger(__name__)
 
+# Peers that dialled in vain while this was away do not try again for a moment.
+ENTRIES, ENTRY_SECONDS = 3, 1.0
+
 
 def run(settings: RunConfig) -> int:
     check_methods(settings.methods)
@@ -89,11 +92,14 @@ async def _enter(me: Identity, run_id: str, settings: RunConfig, folder: RunFold
     """Back into the swarm through peers known from before, or as its first peer."""
     listen = Listen(settings.host, settings.port, settings.announce)
     known = joining.remembered(folder.path, run_id)
-    if known:
+    for _ in range(ENTRIES if known else 0):
         try:
             return await Swarm.join(me, run_id=run_id, initial_peers=known, listen=listen)
-        except UnreachableError:
-            logger.info("none of %d known peers answers; starting as the first", len(known))
+        except UnreachableError as error:
+            logger.info("not back in the swarm yet: %s", error)
+            await asyncio.sleep(ENTRY_SECONDS)
+    if known:
+        logger.info("none of %d known peers answers; starting as the first", len(known))
     return await Swarm.join(me, run_id=run_id, initial_peers=(), listen=listen)
 
 
