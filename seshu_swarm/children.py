@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from seshu_swarm.errors import SeshuError
 
@@ -23,10 +23,24 @@ Event = dict[str, Any]
 OnEvent = Callable[[str, Event], None]
 
 
+class Process(Protocol):
+    """A process that leads a session of its own."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    async def wait(self) -> int: ...
+    def terminate(self) -> None: ...
+    def send_signal(self, signal: int, /) -> None: ...
+
+
 class Child:
     """A process that prints one JSON event per line."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, process: Process, log: Path) -> None:
         self.name, self.process, self.log = name, process, log
         self.events: list[Event] = []
         self._news = asyncio.Condition()
@@ -128,7 +142,9 @@ class Children:
                 stderr=log,
                 start_new_session=True,
             )
-        child = Child(name, process, path)
+        return self._hear(Child(name, process, path))
+
+    def _hear(self, child: Child) -> Child:
         self._all.append(child)
         listener = asyncio.create_task(child.listen(self._on_event))
         self._listeners.add(listener)

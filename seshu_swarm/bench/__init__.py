@@ -6,6 +6,7 @@
     swarm    a whole swarm on loopback     links    links like home, in user space
     merge    the merge methods             scoring  what a mixture's score costs
     rounds   what a round takes, and what it refuses
+    pipeline training through peers
 
 Nothing is imported until a bench is run.
 """
@@ -36,6 +37,10 @@ BENCHES: dict[str, tuple[str, str]] = {
     "scoring": (
         "seshu_swarm.bench.scoring.bench:run_bench",
         "Time and memory of scoring a mixture of 8 adapters, beside the base alone.",
+    ),
+    "pipeline": (
+        "seshu_swarm.bench.pipeline.bench:run",
+        "Training through peers: against one process, under churn, on slow links.",
     ),
     "rounds": (
         "seshu_swarm.bench.rounds.bench:run_bench",

@@ -22,8 +22,10 @@ class BenchConfig(OutputConfig):
         (256, 4_096, 32_768), "Positions of a session at which peers fail, in bench failover."
     )
     kills: int = setting(15, "How many times peers are killed at each position.")
-    churn_seconds: float = setting(
-        60.0, "How long a peer is killed every ten seconds, in bench failover; 0: not at all."
+    churn_seconds: float | None = setting(
+        None,
+        "How long peers are killed, in seconds; unset: 60 in bench failover (0: not at all), 300 in "
+        "bench pipeline.",
     )
     drains: int = setting(
         20,
@@ -37,8 +39,22 @@ class BenchConfig(OutputConfig):
         450.0,
         "How long eight sessions are watched for false failovers on links like home, in seconds.",
     )
-    d_model: int = setting(768, "Width of the model, in bench scoring.")
-    num_blocks: int = setting(24, "Number of blocks of the model, in bench scoring.")
+    d_model: int | None = setting(
+        None, "Width of the model, in bench scoring (unset: 768) and bench pipeline (unset: 512)."
+    )
+    num_blocks: int | None = setting(
+        None, "Blocks of the model, in bench scoring (unset: 24) and bench pipeline (unset: 8)."
+    )
+    only: tuple[str, ...] = setting((), "Only these sections, in bench pipeline; unset: all.")
+    microbatches: int | None = setting(
+        None, "Microbatches of a step, in bench pipeline; unset: as each section says."
+    )
+    steps: int | None = setting(
+        None, "Steps compared, in bench pipeline; unset: 50 of equality, 300 of wire."
+    )
+    measure_seconds: float = setting(
+        90.0, "How long throughput is measured, in bench pipeline, in seconds."
+    )
     seed: int = setting(0, "Seed of weights, prompts, moments of failure and stalls of links.")
 
     def __post_init__(self) -> None:
@@ -50,10 +66,10 @@ class BenchConfig(OutputConfig):
                 f"--tokens {self.tokens} --kills {self.kills}",
                 rule="at least two tokens and one kill",
             )
-        if min(self.d_model, self.num_blocks) < 1:
-            raise UsageError(
-                f"--d-model {self.d_model} --num-blocks {self.num_blocks}", rule="1 or more"
-            )
+        for name in ("d_model", "num_blocks", "microbatches", "steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} {getattr(self, name)}", rule="1 or more")
         if min(self.drains, self.rolls) < 0:
             raise UsageError(f"--drains {self.drains} --rolls {self.rolls}", rule="0 or more")
         if not self.positions or min(self.positions) < 64:

@@ -27,8 +27,8 @@ def run_bench(settings: BenchConfig) -> Outcome:
     if settings.links != LOOPBACK:
         raise UsageError(f"--links {settings.links} for scoring", rule="it talks to nobody")
     sizes = Sizes(
-        d_model=settings.d_model,
-        num_blocks=settings.num_blocks,
+        d_model=settings.d_model or Sizes.d_model,
+        num_blocks=settings.num_blocks or Sizes.num_blocks,
         num_adapters=NUM_ADAPTERS,
         seed=settings.seed,
     )

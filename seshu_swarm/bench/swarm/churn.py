@@ -24,8 +24,13 @@ from seshu_swarm.reports import Result
 logger = logging.getLogger(__name__)
 
 NUM_USERS = 4
+CHURN_SECONDS = 60.0
 KILL_SECONDS = 10.0
 PROMPT_TOKENS, REQUEST_TOKENS = 64, 256
+
+
+def seconds_of(settings: BenchConfig) -> float:
+    return CHURN_SECONDS if settings.churn_seconds is None else settings.churn_seconds
 
 
 async def measure(
@@ -35,7 +40,7 @@ async def measure(
     expected = [
         await asyncio.to_thread(model.continuation, each, 1 + REQUEST_TOKENS) for each in ids
     ]
-    until = time.monotonic() + settings.churn_seconds
+    until = time.monotonic() + seconds_of(settings)
     async with _churning(village, Random(settings.seed)) as kills:
         asking = (
             _ask(user, given, wanted, until) for given, wanted in zip(ids, expected, strict=True)

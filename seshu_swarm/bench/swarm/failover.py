@@ -64,7 +64,7 @@ async def measure(
     async with stage.village(model, spans * REPLICAS) as (village, user):
         for fault, position in _plan(settings) if plan is None else plan:
             rows += await _strike_all(stage, Strikes(village, user, model), fault, position)
-        if settings.churn_seconds > 0:
+        if churn.seconds_of(settings) > 0:
             stage.step("requests under churn")
             others.append(Outcome(await churn.measure(settings, village, user, model)))
         if settings.drains > 0:

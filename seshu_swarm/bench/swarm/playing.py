@@ -42,8 +42,7 @@ class Stage:
         self, model: RandomModel, spans: Sequence[str]
     ) -> AsyncIterator[tuple[Village, User]]:
         """A swarm and its client, ended with the block."""
-        self._num_villages += 1
-        folder = self._folder / f"village-{self._num_villages}"
+        folder = self.new_folder()
         children = Children(folder / "logs", _unheard)
         settings = self.settings
         village = Village(
@@ -59,6 +58,11 @@ class Stage:
                 await user.leave()
         finally:
             await children.end()
+
+    def new_folder(self) -> Path:
+        """Of one more swarm."""
+        self._num_villages += 1
+        return self._folder / f"village-{self._num_villages}"
 
     def model(self, *, d_model: int, num_blocks: int) -> RandomModel:
         folder = self._folder / f"model-{d_model}x{num_blocks}"

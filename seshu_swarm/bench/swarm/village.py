@@ -114,7 +114,11 @@ class Village:
         await self._open()
         coordinator = await self._coordinate()
         self.link = (await coordinator.wait_for("ready", seconds=START_SECONDS))["link"]
-        self.hosts = [self._host(number, blocks) for number, blocks in enumerate(self._spans)]
+        listens = self._listens[2 + MOST_CLIENTS :]
+        self.hosts = [
+            self._host(f"host {number}", blocks, listen)
+            for number, (blocks, listen) in enumerate(zip(self._spans, listens, strict=True))
+        ]
         await asyncio.gather(*(host.start() for host in self.hosts))
 
     @property
@@ -144,7 +148,7 @@ class Village:
 
     async def start_users(self, client: int, *, sessions: int, tokens: int) -> Child:
         """A client in a process of its own (`bench.users`), one of MOST_CLIENTS; until it is warm."""
-        arguments = ["talk", "--join", self.link, *_where(self._listens[2 + client])]
+        arguments = ["talk", "--join", self.link, *where(self._listens[2 + client])]
         arguments += ["--state-dir", str(self._folder / f"users-{client}")]
         arguments += ["--sessions", str(sessions), "--tokens", str(tokens)]
         arguments += ["--seed", str(client * sessions)]
@@ -183,17 +187,21 @@ class Village:
 
     async def _coordinate(self) -> Child:
         arguments = ["run", "--state-dir", str(self.run_folder), "--max-threads", "1"]
-        arguments += _where(self._listens[0])
+        arguments += [*where(self._listens[0]), *self._run_flags()]
         return await self._children.start("coordinator", COORDINATOR, arguments)
 
-    def _host(self, number: int, blocks: str) -> Host:
+    def _run_flags(self) -> list[str]:
+        """More settings of the coordinator."""
+        return []
+
+    def _host(self, name: str, blocks: str, listen: Listen) -> Host:
         arguments = ["host", "--join", self.link, "--blocks", blocks, "--max-threads", "1"]
-        arguments += ["--state-dir", str(self._folder / f"host-{number}")]
-        arguments += _where(self._listens[2 + MOST_CLIENTS + number])
-        return Host(f"host {number}", blocks, self._children, arguments)
+        arguments += ["--state-dir", str(self._folder / name.replace(" ", "-")), *where(listen)]
+        return Host(name, blocks, self._children, arguments)
 
 
-def _where(listen: Listen) -> list[str]:
+def where(listen: Listen) -> list[str]:
+    """Flags of a role."""
     flags = ["--host", listen.host, "--port", str(listen.port)]
     return flags + (["--announce", listen.announce] if listen.announce else [])
 

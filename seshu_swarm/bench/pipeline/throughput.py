@@ -1,0 +1,102 @@
+"""Tokens per second of two stages on two cores, against two processes that train alone side by side.
+
+These are measured before the pipeline and after it, each time for half as long, so that a machine whose
+speed drifts is fair to both. `bytes`: what went through each boundary, from the trainer's counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+from seshu_swarm.bench.outcome import Outcome
+from seshu_swarm.bench.pipeline.heard import Heard, Step, seconds_between
+from seshu_swarm.bench.pipeline.sizes import Sizes
+from seshu_swarm.bench.pipeline.town import town, train_alone
+from seshu_swarm.bench.swarm import tables
+from seshu_swarm.bench.swarm.playing import Stage
+from seshu_swarm.reports import Result
+
+CORES = 2
+WARM_STEPS = 2
+MANY = 1_000_000
+SECONDS = (
+    "compute_seconds",
+    "own_seconds",
+    "serialise_seconds",
+    "network_seconds",
+    "wait_seconds",
+)
+
+
+async def measure(stage: Stage) -> Outcome:
+    settings = stage.settings
+    sizes = Sizes.of(settings, num_stages=CORES)
+    half = settings.measure_seconds / 2
+    before = await _alone(stage, sizes, half)
+    stage.step("two stages and a trainer")
+    async with town(stage, sizes) as built:
+        await built.until(WARM_STEPS)
+        await asyncio.sleep(settings.measure_seconds)
+        steps = await built.until(WARM_STEPS + 2)
+    after = await _alone(stage, sizes, half)
+    found = _results(sizes, steps) | {"throughput_alone": (before + after) / 2}
+    found["throughput_share"] = found["throughput_pipeline"] / found["throughput_alone"]
+    tables.show("tokens per second, and where a microbatch's time goes", [found])
+    return Outcome(found, [{"section": "throughput", **asdict(sizes), **found}])
+
+
+async def measure_bytes(stage: Stage) -> Outcome:
+    sizes = Sizes.of(stage.settings, num_microbatches=2)
+    stage.step("bytes through the boundaries")
+    async with town(stage, sizes) as built:
+        steps = await built.until(WARM_STEPS + 3)
+    found = bytes_of(sizes, steps, WARM_STEPS, max(steps))
+    tables.show("bytes", [found])
+    return Outcome(found, [{"section": "bytes", **asdict(sizes), **found}])
+
+
+async def _alone(stage: Stage, sizes: Sizes, seconds: float) -> float:
+    """Tokens per second of both together."""
+    stage.step("two processes alone")
+    found = await train_alone(stage, sizes, steps=MANY, count=CORES, seconds=seconds)
+    return sum(rate_alone(heard, sizes) for heard in found)
+
+
+def rate_alone(heard: Heard, sizes: Sizes) -> float:
+    """Without the first step."""
+    moments = [float(event["time"]) for event in heard.of("step")]
+    if len(moments) < 2:
+        return float("nan")
+    return sizes.step_tokens * (len(moments) - 1) / (moments[-1] - moments[0])
+
+
+def _results(sizes: Sizes, steps: dict[int, Step]) -> dict[str, Result]:
+    """Of the warm steps: speed, and the seconds of one microbatch, of which several are under way at
+    once; `busy`: processors that computed, on average."""
+    first, last = WARM_STEPS, max(steps)
+    seconds = seconds_between(steps, first, last)
+    sums = steps[last].meter.since(steps[first].meter)
+    count = (last - first) * sizes.num_microbatches
+    found: dict[str, Result] = {
+        "throughput_pipeline": sizes.step_tokens * (last - first) / seconds,
+        "throughput_steps": last - first,
+        "throughput_step_seconds": seconds / (last - first),
+        "throughput_busy": (sums.compute_seconds + sums.own_seconds) / seconds,
+    }
+    found |= {f"throughput_{name}": getattr(sums, name) / count for name in SECONDS}
+    return found | bytes_of(sizes, steps, first, last)
+
+
+def bytes_of(sizes: Sizes, steps: dict[int, Step], first: int, last: int) -> dict[str, Result]:
+    """Whole frames, both ways. A stage has two boundaries, through each of which goes one tensor forward
+    and one backward; what one stage gives and the next takes passes through the trainer, and counts
+    twice."""
+    sums = steps[last].meter.since(steps[first].meter)
+    tokens = (last - first) * sizes.step_tokens
+    each = (sums.sent_bytes + sums.received_bytes) / tokens / (2 * sizes.num_stages)
+    return {
+        "bytes_per_token_per_boundary": each,
+        "bytes_per_token_per_boundary_by_d_model": each / sizes.d_model,
+        "bytes_of_trainer_per_token": (sums.sent_bytes + sums.received_bytes) / tokens,
+    }
