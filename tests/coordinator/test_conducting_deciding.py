@@ -45,7 +45,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def trained(fresh: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Tensors]:
     """The weights after 60 and after 120 steps of ordinary training on the run's text."""
-    found, parent = {}, fresh.folder.package(fresh.head)
+    found: dict[int, Tensors] = {}
+    parent = fresh.folder.package(fresh.head)
     folder = tmp_path_factory.mktemp("trained")
     text = TrainingText({language: fresh.text(language) for language in LANGUAGES})
     for steps in (60, 120):

@@ -9,9 +9,12 @@ roster         who takes part, whom to take for lost, whom to avoid
 checking       words that cannot be true
 service        the conductor's end of STEPS
 driving        the one task: begins steps, writes the books, tells members what to do
+writing        what is written before anybody is told
 waiting        what the next step waits for; groups that have lost their weights
 progress       loss and speed, for people
 checkpointing  when states are asked for
+restoring      a group without weights goes on from stored ones
+sparing        copies of groups that have one replica alone
 collecting     fetching states from members, and giving stored ones out
 stored         states on disk
 deciding       from states to a checkpoint, and whether it becomes the head

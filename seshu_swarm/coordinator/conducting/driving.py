@@ -10,18 +10,15 @@ import asyncio
 import logging
 import time
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.conducting.checkpointing import Checkpointing
-from seshu_swarm.coordinator.conducting.collecting import GivesStates
-from seshu_swarm.coordinator.conducting.commits import Commits
 from seshu_swarm.coordinator.conducting.course import Course
-from seshu_swarm.coordinator.conducting.journal import Entry, Journal
 from seshu_swarm.coordinator.conducting.progress import Progress
+from seshu_swarm.coordinator.conducting.restoring import Restoring
 from seshu_swarm.coordinator.conducting.roster import Member
-from seshu_swarm.coordinator.conducting.stored import StoredStates
+from seshu_swarm.coordinator.conducting.sparing import Sparing
 from seshu_swarm.coordinator.conducting.waiting import Waiting
+from seshu_swarm.coordinator.conducting.writing import Writing
 from seshu_swarm.errors import PeerLostError
-from seshu_swarm.pipeline.conductor import Books
 from seshu_swarm.pipeline.protocol import FeedMessage, of_feed, of_order
 from seshu_swarm.running import Stop
 
@@ -36,26 +33,21 @@ END_SECONDS = 2.0
 
 
 class Driver:
-    """`keeper` is the coordinator's name as a source of stored states, which `gives` gives out."""
+    """Of one plan; its parts are told in which order to do their work."""
 
     def __init__(
         self,
         course: Course,
-        journal: Journal,
-        checkpointing: Checkpointing,
-        progress: Progress,
+        waiting: Waiting,
+        writing: Writing,
         *,
-        commits: Commits,
-        stored: StoredStates,
-        gives: GivesStates,
-        keeper: str,
+        checkpointing: Checkpointing,
+        keeping: tuple[Restoring, Sparing],
+        progress: Progress,
     ) -> None:
-        self._course, self._journal = course, journal
+        self._course, self._waiting, self._writing = course, waiting, writing
         self._checkpointing, self._progress = checkpointing, progress
-        self._commits, self._stored = commits, stored
-        self._gives, self._keeper = gives, keeper
-        self._waiting = Waiting(course)
-        self._written: Books | None = None
+        self._restoring, self._sparing = keeping
         self._feed: FeedMessage | None = None
         self._fed_at = 0.0
 
@@ -67,7 +59,7 @@ class Driver:
                 self._course.news.clear()
                 self._course.lose()
                 is_over = await self._go_on()
-                await self._write()
+                await self._writing.write()
                 if is_over:
                     await self._say_over()
                     return True
@@ -77,10 +69,11 @@ class Driver:
             return False
         finally:
             await self._checkpointing.end()
+            await self._sparing.end()
 
     async def _go_on(self) -> bool:
         """The next thing that is due; True once all is done."""
-        await self._restore()
+        await self._restoring.restore()
         course = self._course
         if not course.conductor.is_done:
             return False
@@ -94,46 +87,12 @@ class Driver:
                 await asyncio.sleep(LAST_CHECKPOINT_SECONDS)
         if made >= course.record.num_steps:
             return self._checkpointing.is_over
+        await self._sparing.take_if_due(made)
         # Members came and went meanwhile.
         if not self._waiting.waits():
             course.begin()
             self._progress.began()
         return False
-
-    async def _restore(self) -> None:
-        """A group that nobody has the weights of any more goes on from stored ones."""
-        for group in self._waiting.gone():
-            step, path = await asyncio.to_thread(self._stored.newest, group)
-            if group not in self._waiting.gone():
-                continue
-            version = self._course.conductor.restore(group, self._keeper)
-            self._gives.offer(group, version, path)
-            text = (
-                f"all replicas of group {group} are gone, and its weights with them: it goes on from "
-                f"those of step {step}, {version.step - step} steps back"
-            )
-            log.event("restored", text, group=group, step=step, lost_steps=version.step - step)
-
-    async def _write(self) -> None:
-        """Until what is written is what is so."""
-        groups = self._course.conductor.groups
-        while True:
-            books, commits = self._notable(), self._commits.new(groups)
-            if books == self._written and not commits:
-                return
-            progress = self._progress
-            entry = Entry(
-                books, dict(self._course.numbers), progress.num_tokens, tuple(progress.curve)
-            )
-            await asyncio.to_thread(self._journal.write, entry)
-            await asyncio.to_thread(self._commits.write, commits)
-            self._written = books
-
-    def _notable(self) -> Books:
-        """A list that is not final is given up after a kill: its ids need not be known."""
-        books = self._course.conductor.books
-        ids = books.ids if books.is_final else frozenset()
-        return Books(books.step, ids, books.is_final, books.versions)
 
     def _tell(self) -> None:
         """No await from the last look at the books to the last word."""

@@ -3,6 +3,7 @@ all its replicas goes on.
 
     training/PLAN/STEP/group-K.safetensors    weights (NAME), exp_avg/NAME, exp_avg_sq/NAME, step
     training/PLAN/STEP/about.json             facts of that moment; a folder appears whole or not at all
+    training/PLAN/spare/group-K-STEP.safetensors    the newest copy of a group that has one replica alone
 
 Group S, after the stages, is the ends. What comes from members is checked here; nothing of it is executed.
 """
@@ -85,12 +86,28 @@ class StoredStates:
 
     def newest(self, group: int) -> tuple[int, Path]:
         """The step and the file where a group can go on; step 0 is the base, made now if need be."""
-        for step in reversed(self.steps()):
-            return step, group_file(self._step(step), group)
+        kept = [(step, group_file(self._step(step), group)) for step in self.steps()]
+        if found := max([*kept, *self._spares(group)], default=None):
+            return found
         path = group_file(self._folder / "base", group)
         if not path.exists():
             self._write_base(group, path)
         return 0, path
+
+    def arriving_spare(self, group: int) -> Path:
+        """Where a copy is written to before it is kept."""
+        self._spare.mkdir(parents=True, exist_ok=True)
+        return self._spare / f"group-{group}{PARTIAL}"
+
+    def keep_spare(self, group: int, step: int, arrived: Path) -> None:
+        """In place of the older one. Raises ProtocolError."""
+        self.check(arrived, group)
+        older = self._spares(group)
+        kept = self._spare / f"group-{group}-{step}.safetensors"
+        os.replace(arrived, kept)
+        for _, path in older:
+            if path != kept:
+                path.unlink(missing_ok=True)
 
     def sizes(self, group: int) -> dict[str, tuple[int, ...]]:
         """Shapes of a group's weights by their global names."""
@@ -117,6 +134,14 @@ class StoredStates:
                     _check(name, file.get_tensor(name), size)
         except SafetensorError as error:
             raise ProtocolError(f"the state of group {group} is not readable: {error}") from None
+
+    @property
+    def _spare(self) -> Path:
+        return self._folder / "spare"
+
+    def _spares(self, group: int) -> list[tuple[int, Path]]:
+        found = self._spare.glob(f"group-{group}-*.safetensors")
+        return [(int(path.stem.rpartition("-")[2]), path) for path in found]
 
     def _step(self, step: int) -> Path:
         return self._folder / str(step)

@@ -6,8 +6,6 @@ is open are told so by name.
 
 from __future__ import annotations
 
-import secrets
-
 from seshu_swarm import log
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.conducting.checkpointing import Checkpointing
@@ -19,8 +17,12 @@ from seshu_swarm.coordinator.conducting.driving import Driver
 from seshu_swarm.coordinator.conducting.journal import Journal
 from seshu_swarm.coordinator.conducting.plan import close_plan, kept_plan, open_plan
 from seshu_swarm.coordinator.conducting.progress import Progress
+from seshu_swarm.coordinator.conducting.restoring import Restoring
 from seshu_swarm.coordinator.conducting.service import StepsService
+from seshu_swarm.coordinator.conducting.sparing import Sparing
 from seshu_swarm.coordinator.conducting.stored import StoredStates
+from seshu_swarm.coordinator.conducting.waiting import Waiting
+from seshu_swarm.coordinator.conducting.writing import Writing
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.rounds.holding import Herald
 from seshu_swarm.coordinator.state.ledger import Ledger
@@ -96,15 +98,15 @@ class Training:
             published=self._published,
         )
         gives = self._gives = GivesStates(plan.plan)
+        waiting, progress = Waiting(course), Progress(course, self._ledger, entry)
+        restoring = Restoring(course, waiting, stored, gives, self._swarm.peer_id)
         return Driver(
             course,
-            journal,
-            checkpointing,
-            Progress(course, self._ledger, entry),
-            commits=Commits(kept),
-            stored=stored,
-            gives=gives,
-            keeper=f"{self._swarm.peer_id}#{secrets.token_hex(4)}",
+            waiting,
+            Writing(course, progress, journal=journal, commits=Commits(kept)),
+            checkpointing=checkpointing,
+            keeping=(restoring, Sparing(self._swarm, course, stored)),
+            progress=progress,
         )
 
     async def _published(self) -> None:
