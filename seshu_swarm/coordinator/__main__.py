@@ -26,7 +26,7 @@ COMMANDS = (
     Command(
         "pretrain", PretrainConfig, f"{ROLE}.pretraining.command:run", "Train the run's base model."
     ),
-    Command("run", RunConfig, f"{ROLE}.lifecycle:run", "Serve the run and hold its rounds."),
+    Command("run", RunConfig, f"{ROLE}.lifecycle:run", "Serve the run, train it, hold its rounds."),
     Command("revoke", RevokeConfig, f"{ROLE}.upkeep.revoking:run", "Take a merged adapter out."),
     Command("reveal", RevealConfig, f"{ROLE}.upkeep.revealing:run", "Publish retired sets."),
     Command("backup", BackupConfig, f"{ROLE}.upkeep.backup:run", "Copy what cannot be made again."),
