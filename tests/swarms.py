@@ -107,6 +107,11 @@ def inject(process: RoleProcess, fault: Fault) -> None:
             os.killpg(process.process.pid, fault.value)
 
 
+def wake(process: RoleProcess) -> None:
+    """After a PAUSE."""
+    os.killpg(process.process.pid, signal.SIGCONT)
+
+
 class Processes:
     """`with Processes(folder) as swarm`: all role processes of one test, ended when it is over."""
 
