@@ -5,7 +5,7 @@
     DIR/pretrain/*.jsonl    a run's folder: nothing else of it is read
 
 Where a row does not say, a file that is named as a language (`hi.txt`) is in it. Knows no rows to
-fine-tune on and no network; nothing read here is sent away but as numbers of a model.
+fine-tune on and no network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`peer train`: a trainer with running text, in a run that is trained through its peers.
 
 It holds the ends, feeds microbatches, and leaves while its owner wants it paused: it comes back under
-another name. What it feeds stays here; others see the numbers that a model makes of it.
+another name. What it feeds can be read by whoever holds a stage: embeddings are a table look-up.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Training:
             max_in_flight=max_in_flight,
             on_step=self._tell,
         )
-        text = f"ready training for run {swarm.run_id}"
+        text = f"ready training for run {swarm.run_id}, plan {record.plan}"
         log.event("ready", text, peer_id=swarm.peer_id, trainer=member.name, plan=record.plan)
         return await self._until_over(member, trainer, stop)
 
