@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm.coordinator.conducting.journal import FACT
-from seshu_swarm.coordinator.conducting.plan import kept_plan
+from seshu_swarm.coordinator.conducting.kept import kept_plan
 from seshu_swarm.coordinator.config import OpenConfig, PretrainConfig
 from seshu_swarm.coordinator.opening import command as opening
 from seshu_swarm.coordinator.pretraining import command as pretraining
@@ -117,7 +117,7 @@ class Accounts:
         for groups in self.counted():
             for name, ids in groups[group].items():
                 found[name] += len(ids)
-        return found
+        return {name: count for name, count in found.items() if count}
 
     def since(self, step: int, group: int) -> set[str]:
         """Who has counted an id in a step from this one on."""

@@ -11,12 +11,17 @@ import torch
 
 from seshu_swarm import checkpoints
 from seshu_swarm.coordinator.conducting.journal import ROUNDS, Entry, Journal
-from seshu_swarm.coordinator.conducting.plan import close_plan, cut, kept_plan, open_plan
+from seshu_swarm.coordinator.conducting.kept import close_plan, drop_open_plan, kept_plan
+from seshu_swarm.coordinator.conducting.plan import cut, open_plan
 from seshu_swarm.coordinator.conducting.stored import StoredStates, group_file
 from seshu_swarm.coordinator.config import PretrainConfig, RunConfig
 from seshu_swarm.coordinator.pretraining import command as pretraining
 from seshu_swarm.coordinator.showing.training import training_facts
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.coordinator.upkeep import restore
+from seshu_swarm.coordinator.upkeep.backup import write_backup
+from seshu_swarm.coordinator.upkeep.config import RestoreConfig
 from seshu_swarm.errors import ProtocolError, UsageError
 from seshu_swarm.pipeline.conductor import Books
 from seshu_swarm.pipeline.messages import FIRST, MicrobatchId, Version
@@ -113,6 +118,23 @@ def test_a_plan_that_is_over_is_not_made_again_by_the_same_settings(run: Run) ->
     assert second is not None and second.plan != first.plan
     facts = training_facts(run.ledger)
     assert facts is not None and (facts["plan"], facts["state"]) == (second.plan, "open")
+
+
+def test_a_restored_run_begins_another_plan(run: Run, tmp_path: Path) -> None:
+    """Members may be ahead of the backup, and states are not in it."""
+    first = plan(run)
+    assert first is not None
+    keep(stored(run), 10)
+    file, folder = tmp_path / "backup.tar.gz", RunFolder(tmp_path / "restored")
+    write_backup(run.folder, file, with_packages=True)
+    restore.run(RestoreConfig(file=str(file), state_dir=str(folder.path)))
+    assert not folder.training.exists()
+    again = Run(folder)
+    assert kept_plan(again.ledger) is None
+    second = plan(again)
+    assert second is not None and second.plan != first.plan
+    close_plan(again.ledger, second)
+    assert drop_open_plan(again.ledger) is None
 
 
 def test_the_journal_gives_back_what_was_written_and_new_rounds(run: Run) -> None:

@@ -15,6 +15,7 @@ from seshu_swarm import log
 from seshu_swarm.channel import refusal
 from seshu_swarm.coordinator.conducting import checking
 from seshu_swarm.coordinator.conducting.journal import Entry
+from seshu_swarm.coordinator.conducting.patience import Patience
 from seshu_swarm.coordinator.conducting.roster import AVOID_SECONDS, LOST_SECONDS, Member, Roster
 from seshu_swarm.errors import PeerLostError, ProtocolError
 from seshu_swarm.pipeline.conductor import Conductor
@@ -49,7 +50,7 @@ class Course:
         self.record, self.clock = record, clock
         self.num_stages = record.num_stages
         self.conductor = Conductor.resumed(entry.books, round_=round_)
-        self.roster = Roster(self.num_stages)
+        self.roster, self._patience = Roster(self.num_stages), Patience()
         self.numbers = dict(entry.numbers)
         self.news = asyncio.Event()
         self.num_forfeited = 0
@@ -92,10 +93,12 @@ class Course:
         self.news.set()
 
     def lose(self) -> None:
-        """Take for lost who has been silent for too long."""
-        for member in self.roster.lost(now=self.clock()):
-            self._lost(member, "silent or without a stream for too long")
+        """Take for lost who has been silent for too long, and send away who holds the others up."""
         now = self.clock()
+        for member in self.roster.lost(now=now):
+            self._lost(member, "silent or without a stream for too long")
+        for member, reason in self._patience.overdue(self.conductor, self.roster, now=now):
+            self.send_away(member, reason)
         for name in [name for name, until in self._awaited.items() if until < now]:
             del self._awaited[name]
             self.conductor.trainer_lost(name)
@@ -152,7 +155,7 @@ class Course:
         text = f"{member.name} complains about {message.name}: {message.reason}"
         log.event("complaint", text, member=message.name, by=member.name, reason=message.reason)
         about = self.roster.get(message.name)
-        if not member.is_trainer or about is None:
+        if about is None or not (member.is_trainer or member.group == about.group):
             return
         if self.roster.complained(member.name, message.name, now=self.clock()):
             self.send_away(about, f"complaints, the last one: {message.reason}")

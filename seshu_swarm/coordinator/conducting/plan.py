@@ -1,4 +1,4 @@
-"""The plan of pipelined training: settled once, kept in the ledger, told to all. Knows no members.
+"""The plan of pipelined training: settled once, from the settings and the head. Knows no members.
 
 An open plan goes on as it was written down, whatever `run` is started with. One that is over is not made
 again by the same settings, so that a restarted coordinator does not train twice; others make a new one.
@@ -10,6 +10,7 @@ import secrets
 from typing import Any
 
 from seshu_swarm import checkpoints, log, packages
+from seshu_swarm.coordinator.conducting.kept import asked_then, keep_plan, kept_plan
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
@@ -17,7 +18,6 @@ from seshu_swarm.errors import UsageError
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.schedule import Schedule
 
-FACT = "training"
 FRESH_LEARNING_RATE = 4e-3
 LATER_LEARNING_RATE = 1e-3  # a peak as high as a fresh base's forgets what was learned
 SETTINGS = (
@@ -31,30 +31,18 @@ SETTINGS = (
 )
 
 
-def kept_plan(ledger: Ledger) -> TrainingRecord | None:
-    """The last plan of the run, open or over."""
-    kept = ledger.fact(FACT)
-    return TrainingRecord.model_validate_json(kept["record"]) if kept else None
-
-
 def open_plan(folder: RunFolder, ledger: Ledger, settings: RunConfig) -> TrainingRecord | None:
     """The plan to carry out now, or None. Raises UsageError for more stages than blocks."""
     if settings.stages == 0:
         return None
-    kept, asked = ledger.fact(FACT), {name: getattr(settings, name) for name in SETTINGS}
-    plan = kept_plan(ledger)
-    if kept and plan is not None:
-        if plan.state == "open":
-            _say_what_is_passed_over(plan, kept["asked"], asked)
-            return plan
-        if kept["asked"] == asked:
-            return None
-    return _keep(ledger, _new(folder, ledger, settings), asked)
-
-
-def close_plan(ledger: Ledger, plan: TrainingRecord) -> TrainingRecord:
-    """Its steps are made, and its last checkpoint is decided upon."""
-    return _keep(ledger, plan.model_copy(update={"state": "over"}), ledger.fact(FACT)["asked"])
+    asked = {name: getattr(settings, name) for name in SETTINGS}
+    plan, then = kept_plan(ledger), asked_then(ledger)
+    if plan is not None and plan.state == "open":
+        _say_what_is_passed_over(plan, then, asked)
+        return plan
+    if plan is not None and then == asked:
+        return None
+    return keep_plan(ledger, _new(folder, ledger, settings), asked)
 
 
 def cut(num_blocks: int, num_stages: int) -> tuple[int, ...]:
@@ -94,11 +82,6 @@ def _new(folder: RunFolder, ledger: Ledger, settings: RunConfig) -> TrainingReco
         wire_type=settings.wire_type,  # type: ignore[arg-type]
         state="open",
     )
-
-
-def _keep(ledger: Ledger, plan: TrainingRecord, asked: dict[str, Any]) -> TrainingRecord:
-    ledger.set_fact(FACT, {"record": plan.model_dump_json(), "asked": asked})
-    return plan
 
 
 def _say_what_is_passed_over(

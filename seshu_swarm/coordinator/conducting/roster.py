@@ -21,8 +21,9 @@ LOST_SECONDS = 5.0
 STARTING_SECONDS = 120.0
 BROKEN_SECONDS = 1.5
 AVOID_SECONDS = 300.0
-COMPLAINT_SECONDS = 60.0
-# Complaints about one replica within that time: of two trainers, or so many of one.
+# A trainer complains about a replica twice a minute at most.
+COMPLAINT_SECONDS = 120.0
+# Complaints about one member within that time: of two peers, or so many of one.
 MANY_COMPLAINTS = 3
 MAX_NAMES_OF_PEER = 16
 

@@ -15,7 +15,8 @@ from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.deciding import Decider
 from seshu_swarm.coordinator.conducting.driving import Driver
 from seshu_swarm.coordinator.conducting.journal import Journal
-from seshu_swarm.coordinator.conducting.plan import close_plan, kept_plan, open_plan
+from seshu_swarm.coordinator.conducting.kept import close_plan, kept_plan
+from seshu_swarm.coordinator.conducting.plan import open_plan
 from seshu_swarm.coordinator.conducting.progress import Progress
 from seshu_swarm.coordinator.conducting.restoring import Restoring
 from seshu_swarm.coordinator.conducting.service import StepsService

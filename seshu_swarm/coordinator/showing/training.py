@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seshu_swarm.coordinator.conducting.decided import decided_of
-from seshu_swarm.coordinator.conducting.plan import kept_plan
+from seshu_swarm.coordinator.conducting.kept import kept_plan
 from seshu_swarm.coordinator.conducting.progress import FACT
 from seshu_swarm.coordinator.state.ledger import Ledger
 

@@ -45,9 +45,13 @@ class RunFolder:
     def training_state(self) -> Path:
         return self.path / "training-state"
 
+    @property
+    def training(self) -> Path:
+        """What is kept of plans of pipelined training."""
+        return self.path / "training"
+
     def training_of(self, plan: str) -> Path:
-        """What is kept of a plan of pipelined training."""
-        return self.path / "training" / plan
+        return self.training / plan
 
     @property
     def scoring(self) -> Path:

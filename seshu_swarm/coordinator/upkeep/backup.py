@@ -130,12 +130,14 @@ def copy_ledger(source: Path, copy: Path) -> None:
 
 
 def _paths(folder: RunFolder, *, with_packages: bool) -> Iterator[Path]:
-    """Files to copy, beside the ledger; the lock, what scorers work on and what is half written stay out."""
+    """Files to copy, beside the ledger; the lock, what scorers work on, states of training through peers
+    and what is half written stay out."""
+    left_out = (folder.lock.name, folder.scoring.name, folder.training.name)
     for path in sorted(folder.path.rglob("*")):
         first, *rest = path.relative_to(folder.path).parts
         if not path.is_file() or path.is_symlink() or PARTIAL in path.name:
             continue
-        if first in (folder.lock.name, folder.scoring.name) or first.startswith(folder.ledger.name):
+        if first in left_out or first.startswith(folder.ledger.name):
             continue
         if first == folder.packages.name and not (with_packages and is_digest(rest[0])):
             continue

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm import log
+from seshu_swarm.coordinator.conducting.kept import drop_open_plan
+from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.upkeep.backup import CONTENTS, FORMAT, Contents
 from seshu_swarm.coordinator.upkeep.config import RestoreConfig
@@ -29,6 +31,7 @@ MAX_CONTENTS_BYTES = 64 << 20
 
 def run(settings: RestoreConfig) -> int:
     folder = RunFolder.of(settings.state_dir)
+    final = RunFolder(folder.path.resolve())
     contents = restore_backup(Path(settings.file).expanduser(), folder)
     missing = [digest for digest in contents.needed if not folder.package(digest).is_dir()]
     lines = [
@@ -39,6 +42,11 @@ def run(settings: RestoreConfig) -> int:
         lines += [f"These packages are needed and missing in {folder.packages}:"]
         lines += [f"  {digest}" for digest in missing]
         lines += ["Copy them from the old machine or from a peer that holds them, before `run`."]
+    if plan := drop_open_plan(Ledger(final.ledger)):
+        lines += [
+            f"Plan {plan.plan} of training through peers is not taken up: its members may be ahead.",
+            "`run --stages` makes another one, from the head.",
+        ]
     log.event("restored", "\n".join(lines), run_id=contents.run_id, missing=missing)
     return 0
 
