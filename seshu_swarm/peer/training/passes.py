@@ -47,8 +47,11 @@ class Kept(NamedTuple):
 
 
 class Output(NamedTuple):
+    """`wait_seconds`: until it had its turn; `seconds`: from then on."""
+
     values: Tensor
     seconds: float
+    wait_seconds: float
 
 
 class Gradients(NamedTuple):
@@ -57,6 +60,7 @@ class Gradients(NamedTuple):
     by_input: Tensor
     by_parameters: list[Tensor]
     seconds: float
+    wait_seconds: float
 
 
 class StagePasses:
@@ -92,29 +96,32 @@ class StagePasses:
     async def forward(self, id_: MicrobatchId, version: Version, hidden_BLM: Tensor) -> Output:
         """Raises RefusalError when the weights are or become others, ProtocolError for an output that
         is not finite."""
+        waiting = Stopwatch()
         async with self._turn:
-            watch = Stopwatch()
+            waited, watch = waiting.seconds, Stopwatch()
             links, after_BLM = await self._through(hidden_BLM, version)
             await self._check_finite([after_BLM])
             self._check(version)
             self._keep(id_, version, links)
-            return Output(after_BLM, watch.seconds)
+            return Output(after_BLM, watch.seconds, waited)
 
     async def backward(
         self, version: Version, gradient_BLM: Tensor, source: Kept | Tensor
     ) -> Gradients:
         """From the gradient by the output, and what was kept or the input. Raises as `forward` does."""
+        waiting = Stopwatch()
         async with self._turn:
-            watch = Stopwatch()
+            waited, watch = waiting.seconds, Stopwatch()
             links = source.links if isinstance(source, Kept) else []
             if not links or links[0].after is None:
                 input_BLM = links[0].before if isinstance(source, Kept) else source
                 links, _ = await self._through(input_BLM, version)
-            return await self._back(links, gradient_BLM, version, watch)
+            by_input_BLM, gradients = await self._back(links, gradient_BLM, version)
+            return Gradients(by_input_BLM, gradients, watch.seconds, waited)
 
     async def _back(
-        self, links: list[Link], gradient_BLM: Tensor, version: Version, watch: Stopwatch
-    ) -> Gradients:
+        self, links: list[Link], gradient_BLM: Tensor, version: Version
+    ) -> tuple[Tensor, list[Tensor]]:
         found: dict[int, Tensor] = {}
         while links:
             link = links.pop()  # its graph ends with it
@@ -123,7 +130,7 @@ class StagePasses:
         gradients = [found[id(parameter)] for parameter in self._parameters]
         await self._check_finite([gradient_BLM, *gradients])
         self._check(version)
-        return Gradients(gradient_BLM, gradients, watch.seconds)
+        return gradient_BLM, gradients
 
     async def _through(self, hidden_BLM: Tensor, version: Version) -> tuple[list[Link], Tensor]:
         """All blocks forward, with graphs if there is room for them."""

@@ -26,7 +26,7 @@ from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer.gradients import ASK_SECONDS, FLOAT_BYTES, GIVE_SECONDS, unless_gone
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.peer.training.passes import Kept, StagePasses
+from seshu_swarm.peer.training.passes import Gradients, Kept, Output, StagePasses
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import Call
 from seshu_swarm.pipeline.protocol import (
@@ -133,7 +133,7 @@ class StageService:
         work = self.passes.forward(call.id, call.version, hidden_BKM)
         done = await unless_gone(channel, work)
         self.num_forward += 1
-        return StagePassed(values=await self._pack(done.values), compute_seconds=done.seconds)
+        return _passed(await self._pack(done.values), done)
 
     async def _backward(self, channel: Channel, asked: AskStagePass) -> StagePassed:
         call = asked.call
@@ -148,7 +148,7 @@ class StageService:
         if self._books.ledger.admits(call):
             self._books.count(call, done.by_parameters)
             self.num_counted += 1
-        return StagePassed(values=values, compute_seconds=done.seconds)
+        return _passed(values, done)
 
     async def _source(self, channel: Channel, asked: AskStagePass) -> Kept | Tensor:
         """What the forward pass left here, or its input, which the trainer is asked for."""
@@ -176,6 +176,10 @@ class StageService:
 
     async def _pack(self, values_BKM: Tensor) -> Packed:
         return await asyncio.to_thread(pack, values_BKM, self._record.wire_type)
+
+
+def _passed(values: Packed, done: Output | Gradients) -> StagePassed:
+    return StagePassed(values=values, compute_seconds=done.seconds, wait_seconds=done.wait_seconds)
 
 
 def bytes_of_pass(shape: MambaShape, span: Span, record: TrainingRecord) -> int:
