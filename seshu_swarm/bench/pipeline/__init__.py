@@ -13,5 +13,6 @@ What they stand on:
     sizes       model and plan of a measurement    town      coordinator, stages and trainer as processes
     heard       what their events say (pure)       forks     children that are forked, not started anew
     alone       training in one process            forking   the process that forks
+    singles     such processes, side by side
     config      settings of the two processes that `python -m seshu_swarm.bench.pipeline` is
 """

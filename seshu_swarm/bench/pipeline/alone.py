@@ -9,6 +9,7 @@ Shapes: B batch, L length, V vocab_size.
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
 import torch
@@ -26,12 +27,13 @@ from seshu_swarm.training import make_optimiser
 
 
 def run(settings: AloneConfig) -> int:
+    """Until it is ended."""
     torch.set_num_threads(1)
     alone = Alone(settings)
     log.event("ready", "ready")
-    for step in range(1, settings.steps + 1):
-        loss = alone.step(step)
-        log.event("step", f"step {step}: loss {loss:.4f}", step=step, loss=loss)
+    for step in itertools.count(1):
+        facts = {"step": step, "loss": alone.step(step), "cpu_seconds": time.process_time()}
+        log.event("step", "step {step}: loss {loss:.4f}".format(**facts), **facts)
     return 0
 
 

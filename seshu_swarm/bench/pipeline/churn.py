@@ -40,7 +40,7 @@ class Told:
 async def measure(stage: Stage, kill_seconds: float = KILL_SECONDS) -> Outcome:
     settings = stage.settings
     seconds = CHURN_SECONDS if settings.churn_seconds is None else settings.churn_seconds
-    sizes = Sizes.of(settings)
+    sizes = Sizes.of(settings, num_microbatches=4)
     stage.step(f"a kill every {kill_seconds:g} s for {seconds:g} s")
     disturbed = await _disturbed(stage, sizes, seconds, kill_seconds)
     last = max(disturbed.steps)

@@ -21,7 +21,6 @@ class AloneConfig(OutputConfig):
     length: int = setting(256, "Bytes of a sequence.")
     learning_rate: float = setting(1e-3, "Peak learning rate.")
     num_steps: int = setting(1_000, "Steps of the schedule.")
-    steps: int = setting(1_000, "Steps to take.")
     seed: int = setting(0, "Seed of the order of the text.")
 
     def __post_init__(self) -> None:

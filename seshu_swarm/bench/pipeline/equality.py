@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from seshu_swarm.bench.outcome import Outcome
+from seshu_swarm.bench.pipeline.singles import train_steps
 from seshu_swarm.bench.pipeline.sizes import Sizes
-from seshu_swarm.bench.pipeline.town import losses_of, town, train_alone
+from seshu_swarm.bench.pipeline.town import town
 from seshu_swarm.bench.swarm import tables
 from seshu_swarm.bench.swarm.playing import Stage
 
@@ -21,8 +22,7 @@ async def measure(stage: Stage) -> Outcome:
     async with town(stage, sizes) as built:
         through = {number: step.loss for number, step in (await built.until(steps)).items()}
     stage.step(f"{steps} steps in one process")
-    (heard,) = await train_alone(stage, sizes, steps=steps)
-    alone = losses_of(heard)
+    alone = (await train_steps(stage, sizes, steps)).losses
     rows = [
         {"step": n, "loss": through[n], "alone": alone[n], "difference": abs(through[n] - alone[n])}
         for n in range(1, steps + 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from seshu_swarm.bench.swarm.village import PEER
 from seshu_swarm.children import Child, Children, OnEvent
 
-FORKING = "seshu_swarm.bench.pipeline"
+PIPELINE = "seshu_swarm.bench.pipeline"
 # Named only: what a peer imports when its command is chosen.
 IMPORTS = "seshu_swarm.peer.training.stage"
 READY_SECONDS = 60.0
@@ -67,7 +67,7 @@ class Forks(Children):
         """Raises SeshuError."""
         self._logs.mkdir(parents=True, exist_ok=True)
         arguments = ["forking", "--socket", str(self._socket), "--imports", IMPORTS]
-        forking = await super().start("forking", FORKING, arguments)
+        forking = await super().start("forking", PIPELINE, arguments)
         await forking.wait_for("ready", seconds=READY_SECONDS)
 
     async def start(self, name: str, module: str, arguments: Sequence[str]) -> Child:

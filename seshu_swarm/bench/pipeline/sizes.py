@@ -27,7 +27,7 @@ class Sizes:
     d_model: int = 512
     num_blocks: int = 8
     num_stages: int = 2
-    num_microbatches: int = 4
+    num_microbatches: int = 8
     batch_size: int = 4
     length: int = 256
     num_steps: int = 1_000

@@ -10,16 +10,16 @@ import asyncio
 from dataclasses import asdict
 
 from seshu_swarm.bench.outcome import Outcome
-from seshu_swarm.bench.pipeline.heard import Heard, Step, seconds_between
+from seshu_swarm.bench.pipeline.heard import Step, seconds_between
+from seshu_swarm.bench.pipeline.singles import Single, train_for
 from seshu_swarm.bench.pipeline.sizes import Sizes
-from seshu_swarm.bench.pipeline.town import town, train_alone
+from seshu_swarm.bench.pipeline.town import town
 from seshu_swarm.bench.swarm import tables
 from seshu_swarm.bench.swarm.playing import Stage
 from seshu_swarm.reports import Result
 
 CORES = 2
 WARM_STEPS = 2
-MANY = 1_000_000
 SECONDS = (
     "compute_seconds",
     "own_seconds",
@@ -32,16 +32,16 @@ SECONDS = (
 async def measure(stage: Stage) -> Outcome:
     settings = stage.settings
     sizes = Sizes.of(settings, num_stages=CORES)
-    half = settings.measure_seconds / 2
-    before = await _alone(stage, sizes, half)
+    singles = await _alone(stage, sizes)
     stage.step("two stages and a trainer")
     async with town(stage, sizes) as built:
-        await built.until(WARM_STEPS)
+        began, cpu = max(await built.until(WARM_STEPS)), built.cpu_seconds()
         await asyncio.sleep(settings.measure_seconds)
-        steps = await built.until(WARM_STEPS + 2)
-    after = await _alone(stage, sizes, half)
-    found = _results(sizes, steps) | {"throughput_alone": (before + after) / 2}
-    found["throughput_share"] = found["throughput_pipeline"] / found["throughput_alone"]
+        steps = await built.until(max(built.heard.steps()) + 1)
+        ended, cpu = max(steps), built.cpu_seconds() - cpu
+    singles += await _alone(stage, sizes)
+    found = results_of(sizes, steps, began, ended)
+    found |= _against(found, singles, cpu / (sizes.step_tokens * (ended - began)))
     tables.show("tokens per second, and where a microbatch's time goes", [found])
     return Outcome(found, [{"section": "throughput", **asdict(sizes), **found}])
 
@@ -56,25 +56,30 @@ async def measure_bytes(stage: Stage) -> Outcome:
     return Outcome(found, [{"section": "bytes", **asdict(sizes), **found}])
 
 
-async def _alone(stage: Stage, sizes: Sizes, seconds: float) -> float:
-    """Tokens per second of both together."""
+async def _alone(stage: Stage, sizes: Sizes) -> list[Single]:
     stage.step("two processes alone")
-    found = await train_alone(stage, sizes, steps=MANY, count=CORES, seconds=seconds)
-    return sum(rate_alone(heard, sizes) for heard in found)
+    return await train_for(stage, sizes, stage.settings.measure_seconds / 2, count=CORES)
 
 
-def rate_alone(heard: Heard, sizes: Sizes) -> float:
-    """Without the first step."""
-    moments = [float(event["time"]) for event in heard.of("step")]
-    if len(moments) < 2:
-        return float("nan")
-    return sizes.step_tokens * (len(moments) - 1) / (moments[-1] - moments[0])
+def _against(
+    found: dict[str, Result], singles: list[Single], cpu_seconds: float
+) -> dict[str, Result]:
+    """`singles`: of two measurements; `cpu_seconds`: of a token, in the pipeline. `cpu_share` is what
+    would be left of the speed if no core ever stood still: a busy machine does not change it."""
+    alone = sum(single.rate for single in singles) / 2
+    cpu_alone = sum(single.cpu_seconds for single in singles) / len(singles)
+    return {
+        "throughput_alone": alone,
+        "throughput_share": found["throughput_pipeline"] / alone,
+        "throughput_cpu_ms_per_token": 1e3 * cpu_seconds,
+        "throughput_cpu_ms_per_token_alone": 1e3 * cpu_alone,
+        "throughput_cpu_share": cpu_alone / cpu_seconds,
+    }
 
 
-def _results(sizes: Sizes, steps: dict[int, Step]) -> dict[str, Result]:
-    """Of the warm steps: speed, and the seconds of one microbatch, of which several are under way at
-    once; `busy`: processors that computed, on average."""
-    first, last = WARM_STEPS, max(steps)
+def results_of(sizes: Sizes, steps: dict[int, Step], first: int, last: int) -> dict[str, Result]:
+    """Speed, and the seconds of one microbatch, of which several are under way at once; `busy`:
+    processors that computed, on average."""
     seconds = seconds_between(steps, first, last)
     sums = steps[last].meter.since(steps[first].meter)
     count = (last - first) * sizes.num_microbatches

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from seshu_swarm import running
 from seshu_swarm.bench.config import BenchConfig
-from seshu_swarm.bench.pipeline.forks import FORKING, Forks
+from seshu_swarm.bench.pipeline.forks import Forks
 from seshu_swarm.bench.pipeline.heard import Heard, Step
 from seshu_swarm.bench.pipeline.sizes import LANGUAGE, Sizes, fresh_base, write_text
 from seshu_swarm.bench.swarm.playing import Stage
-from seshu_swarm.bench.swarm.village import PEER, START_SECONDS, Host, Village, where
+from seshu_swarm.bench.swarm.village import PEER, Host, Village, where
 from seshu_swarm.children import Child, Children
 
 # A first step may wait for compilers; a later one for whoever was killed.
@@ -27,6 +29,7 @@ class Town(Village):
     """`start` it, then `train`. `heard`: what its processes said."""
 
     trainer: Child
+    coordinator: Child
 
     def __init__(
         self,
@@ -65,9 +68,18 @@ class Town(Village):
             )
         return self.heard.steps()
 
+    def cpu_seconds(self) -> float:
+        """Of processors, by everybody so far, the coordinator and all daemons too."""
+        everybody = [*(host.child for host in self.hosts), self.coordinator, self.trainer]
+        return sum(cpu_seconds(child) for child in everybody)
+
     def newcomer(self, blocks: str) -> Host:
         """One more replica, which is not started yet."""
         return self._host("newcomer", blocks, self._listens[2])
+
+    async def _coordinate(self) -> Child:
+        self.coordinator = await super()._coordinate()
+        return self.coordinator
 
     def _run_flags(self) -> list[str]:
         return self.sizes.run_flags(NEVER)
@@ -100,32 +112,12 @@ async def town(
         await children.end()
 
 
-async def train_alone(
-    stage: Stage, sizes: Sizes, *, steps: int, count: int = 1, seconds: float | None = None
-) -> list[Heard]:
-    """`count` processes that train the same model alone, side by side, for `steps` or `seconds`."""
-    heard = [Heard() for _ in range(count)]
-    folder = stage.new_folder()
-    base = fresh_base(folder / "base", sizes, stage.settings.seed)
-    text = write_text(folder / "text.jsonl", stage.settings.seed)
-    arguments = ["alone", "--base", str(base.folder), "--data", str(text), "--steps", str(steps)]
-    arguments += ["--seed", str(stage.settings.seed), *sizes.alone_flags()]
-    everybody = [Children(folder / f"logs-{n}", one.hear) for n, one in enumerate(heard)]
-    try:
-        alone = [await each.start("alone", FORKING, arguments) for each in everybody]
-        for child in alone:
-            await child.wait_for("ready", seconds=START_SECONDS)
-        if seconds is None:
-            for child in alone:
-                await child.wait_for_end(seconds=steps * STEP_SECONDS)
-        else:
-            await asyncio.sleep(seconds)
-    finally:
-        for each in everybody:
-            await each.end()
-    return heard
-
-
-def losses_of(heard: Heard) -> dict[int, float]:
-    """Of a process that trains alone: step → loss."""
-    return {event["step"]: event["loss"] for event in heard.of("step")}
+def cpu_seconds(child: Child) -> float:
+    """Of processors, by a child and its daemon, so far; 0 of one that is gone."""
+    total = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(child.process.pid)
+        for one in (process, *process.children(recursive=True)):
+            spent = one.cpu_times()
+            total += spent.user + spent.system
+    return total

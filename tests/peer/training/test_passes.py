@@ -18,7 +18,7 @@ from seshu_swarm.mamba.kernels.choose import PLAIN, using
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer.guest import Limits
-from seshu_swarm.peer.training.passes import Gradients, StagePasses, bytes_of_graph
+from seshu_swarm.peer.training.passes import Gradients, Output, StagePasses, bytes_of_graph
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import FIRST, MicrobatchId, Version
 from seshu_swarm.spans import Span
@@ -258,6 +258,20 @@ def test_work_of_others_comes_between_the_blocks(
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_of_two_passes_at_once_one_waits_for_the_other(
+    tmp_path: Path, computing: ThreadPoolExecutor
+) -> None:
+    bench = Bench(tmp_path, computing)
+
+    async def both() -> list[Output]:
+        passes = bench.passes(0)
+        asked = (passes.forward(id_of(number), FIRST, bench.input_BLM) for number in (0, 1))
+        return list(await asyncio.gather(*asked))
+
+    first, second = asyncio.run(both())
+    assert first.wait_seconds < first.seconds <= second.wait_seconds
+
+
 def test_numbers_that_are_not_finite_are_refused(
     number: float, tmp_path: Path, computing: ThreadPoolExecutor
 ) -> None:
