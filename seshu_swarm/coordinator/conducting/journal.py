@@ -34,23 +34,21 @@ class Journal:
 
     def __init__(self, ledger: Ledger, plan: str, *, num_groups: int) -> None:
         self._ledger, self._plan, self._num_groups = ledger, plan, num_groups
+        self._num_starts = 0
 
     def take_up(self) -> tuple[Entry, int]:
         """What was written last, and a round that is no less than any that was told before."""
         table = self._table()
-        num_starts = int(table.get("num_starts", 0)) + 1
+        self._num_starts = int(table.get("num_starts", 0)) + 1
         entry = _entry_of(table) if table else Entry(self._none())
-        self._write(entry, num_starts)
+        self.write(entry)
         # The first start begins with round 0: that is the version of the base.
-        return entry, (num_starts - 1) * ROUNDS
+        return entry, (self._num_starts - 1) * ROUNDS
 
     def write(self, entry: Entry) -> None:
-        self._write(entry, int(self._table()["num_starts"]))
-
-    def _write(self, entry: Entry, num_starts: int) -> None:
-        self._ledger.set_fact(
-            FACT, {"plan": self._plan, "num_starts": num_starts} | _table_of(entry)
-        )
+        """After `take_up`. Every step waits for it."""
+        table = {"plan": self._plan, "num_starts": self._num_starts} | _table_of(entry)
+        self._ledger.set_fact(FACT, table)
 
     def _table(self) -> dict[str, Any]:
         found = self._ledger.fact(FACT)
