@@ -70,6 +70,12 @@ class Conductor:
         """Whose ids are in the step, and who is not lost."""
         return list(self._fed)
 
+    def awaits(self, name: str) -> bool:
+        """Whether a stage waits for what this trainer feeds."""
+        rounds = self._fed.get(name, [])
+        groups = zip(self.groups, rounds, strict=False)
+        return any(g.phase is StagePhase.FEEDING and fed < g.round for g, fed in groups)
+
     @property
     def is_done(self) -> bool:
         return all(group.phase is StagePhase.DONE for group in self.groups)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from seshu_swarm.pipeline.messages import (
     Call,
@@ -47,7 +47,25 @@ LOST_SECONDS = 5.0
 
 MAX_GROUPS = 1_000
 MAX_MEMBERS = 1_000
+# Together, whoever's they are.
 MAX_IDS = 4_096
+MAX_ASKED = 1 << 18
+# Those that follow must still be numbers of a message.
+MAX_FIRST_NUMBER = 1 << 52
+
+
+def _few_ids(table: dict[str, list[int]]) -> dict[str, list[int]]:
+    if (count := sum(map(len, table.values()))) > MAX_IDS:
+        raise ValueError(f"{count} ids, at most {MAX_IDS}")
+    return table
+
+
+def _few_asked(tables: list[dict[str, list[int]]]) -> list[dict[str, list[int]]]:
+    count = sum(1 + len(numbers) for table in tables for numbers in table.values())
+    if count > MAX_ASKED:
+        raise ValueError(f"{count} numbers, at most {MAX_ASKED}")
+    return tables
+
 
 PlanId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{1,100}#[0-9a-f]{8}$")]
@@ -57,9 +75,7 @@ VersionPair = Annotated[
     list[Annotated[int, Field(ge=-1, le=1 << 53)]], Field(min_length=2, max_length=2)
 ]
 Round = Annotated[int, Field(ge=-1, le=1 << 53)]
-Ids = Annotated[
-    dict[Name, Annotated[list[Count], Field(max_length=MAX_IDS)]], Field(max_length=MAX_MEMBERS)
-]
+Ids = Annotated[dict[Name, list[Count]], Field(max_length=MAX_MEMBERS), AfterValidator(_few_ids)]
 
 
 class Enlist(Message):
@@ -71,7 +87,7 @@ class Enlist(Message):
     name: Name
     is_trainer: bool
     group: Group | None = None
-    number: Count = 0
+    number: Annotated[int, Field(ge=0, le=MAX_FIRST_NUMBER)] = 0
 
 
 class Enlisted(Message):
@@ -103,13 +119,15 @@ class FedMessage(Message):
     asked: Annotated[
         list[Annotated[dict[Name, list[Count]], Field(max_length=MAX_MEMBERS)]],
         Field(max_length=MAX_GROUPS),
+        AfterValidator(_few_asked),
     ]
     nats: Rate
     tokens: Count
 
 
 class Complaint(Message):
-    """A trainer has a reason to avoid a replica, which the conductor writes down."""
+    """A trainer has a reason to avoid a replica, or a member another one of its group that spoils averages.
+    The conductor writes it down."""
 
     type: Literal["complaint"] = "complaint"
     name: Name

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from seshu_swarm.coordinator.conducting.journal import Entry
-from seshu_swarm.coordinator.conducting.roster import AVOID_SECONDS, STARTING_SECONDS
+from seshu_swarm.coordinator.conducting.roster import (
+    AVOID_SECONDS,
+    COMPLAINT_SECONDS,
+    STARTING_SECONDS,
+)
 from seshu_swarm.coordinator.conducting.waiting import GONE_SECONDS, PATIENCE_SECONDS, Waiting
 from seshu_swarm.errors import PeerLostError, ProtocolError, RefusalError
 from seshu_swarm.pipeline.ledger import StageLedger
@@ -185,7 +189,11 @@ def test_who_is_ahead_of_all_orders_is_avoided() -> None:
         scene.course.enlist(Enlist(plan=PLAN, name="apeer#ffffffff", is_trainer=False), "apeer")
 
 
-@pytest.mark.parametrize("who", [(T, U), (T, T, T)], ids=["two trainers", "one, thrice"])
+@pytest.mark.parametrize(
+    "who",
+    [(T, U), (T, T, T), (B, B, B), (B, T)],
+    ids=["two trainers", "one, thrice", "its twin, thrice", "its twin and a trainer"],
+)
 def test_complaints_add_up(who: tuple[str, ...]) -> None:
     scene = begun()
     for name in who:
@@ -194,11 +202,11 @@ def test_complaints_add_up(who: tuple[str, ...]) -> None:
     assert A not in scene.course.roster
 
 
-def test_complaints_are_forgotten_and_replicas_have_none() -> None:
+def test_complaints_are_forgotten_and_replicas_have_none_of_other_stages() -> None:
     scene = begun()
-    for name in (T, T, B, C):
+    for name in (T, T, C, C, C):
         scene.course.hear(scene.actors[name].member, Complaint(name=A, reason="slow"))
-    scene.clock.now += 61
+    scene.clock.now += COMPLAINT_SECONDS + 1
     for actor in scene.actors.values():
         scene.say(actor)
     scene.course.hear(scene.actors[U].member, Complaint(name=A, reason="slow"))

@@ -21,6 +21,7 @@ from seshu_swarm.errors import PeerLostError, ProtocolError
 from seshu_swarm.pipeline.conductor import Conductor
 from seshu_swarm.pipeline.messages import MicrobatchId
 from seshu_swarm.pipeline.protocol import (
+    MAX_MEMBERS,
     Complaint,
     Enlist,
     FedMessage,
@@ -144,9 +145,13 @@ class Course:
             )
         if message.step != self.conductor.step:
             return
-        for stage, table in enumerate(message.asked):
+        # What is no part of the step is not kept, nor are more replicas than there can be.
+        own = {id_.number for id_ in self.conductor.ids if id_.trainer == member.name}
+        for stage, table in enumerate(message.asked[: self.num_stages]):
             for name, numbers in table.items():
-                member.asked.setdefault((stage, name), set()).update(numbers)
+                is_room = len(member.asked) < MAX_MEMBERS or (stage, name) in member.asked
+                if is_room and not own.isdisjoint(numbers):
+                    member.asked.setdefault((stage, name), set()).update(own.intersection(numbers))
         member.nats, member.tokens = message.nats, message.tokens
         self.conductor.fed(member.name, message.step, message.rounds)
         self._check_claims()
