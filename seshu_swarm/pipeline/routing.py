@@ -21,6 +21,8 @@ FORWARD, BACKWARD = 1.0, 2.5
 SMOOTHING = 0.1
 # Of a unit, as long as no replica was measured: any number shares alike.
 UNKNOWN_SECONDS = 1.0
+# Missed deadlines alone make nobody slower than this.
+MOST_SECONDS = 60.0
 
 
 @dataclass
@@ -39,7 +41,8 @@ class Speed:
         self.weight += SMOOTHING * (1.0 - self.weight)
 
     def double(self) -> None:
-        self.average *= 2.0
+        """Up to a bound: a replica that is paused refuses for hours, and deadlines grow with this."""
+        self.average = max(self.average, min(2.0 * self.average, MOST_SECONDS * self.weight))
 
 
 class Router:

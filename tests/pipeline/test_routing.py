@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seshu_swarm.errors import PeerLostError
-from seshu_swarm.pipeline.routing import BACKWARD, FORWARD, Router
+from seshu_swarm.pipeline.routing import BACKWARD, FORWARD, MOST_SECONDS, Router
 
 FAR = 1e9
 WORKS = (FORWARD, BACKWARD)
@@ -105,6 +105,22 @@ def test_an_unmeasured_replica_that_misses_a_deadline_is_slow() -> None:
     router.answered("b", FORWARD, 1.0)
     router.missed_deadline("a")
     assert router.seconds("a") == 2.0
+
+
+def test_a_replica_that_refuses_for_hours_is_no_slower_than_a_bound() -> None:
+    """Its deadlines would grow beyond all times, and so many answers would not heal it."""
+    router = router_of("a")
+    for _ in range(5_000):
+        router.choose(FORWARD)
+        router.missed_deadline("a")
+    assert router.seconds("a") == pytest.approx(MOST_SECONDS)
+    for _ in range(60):
+        router.answered("a", FORWARD, 1.0)
+    assert router.seconds("a") < 1.5
+    router.answered("a", FORWARD, 1e4)
+    measured = router.seconds("a")
+    router.missed_deadline("a")
+    assert router.seconds("a") == measured > MOST_SECONDS  # what was measured stands
 
 
 def test_who_failed_is_banned_until_its_record_expires() -> None:
