@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from seshu_swarm import wire
 from seshu_swarm.errors import ProtocolError
-from seshu_swarm.pipeline.tensors import bytes_of, pack, unpack
+from seshu_swarm.pipeline import eight_bit
+from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
 
 SHAPE = (2, 3, 64)
 # Relative to the greatest number: half a step of 8 bits, and of bfloat16's 8 bits of mantissa.
@@ -44,9 +46,30 @@ def test_another_type_or_shape_is_refused(wire_type: str) -> None:
         unpack(None, SHAPE, wire_type)
 
 
-@pytest.mark.parametrize("wire_type", ["bfloat16", "float32"])
-def test_what_is_not_finite_is_refused(wire_type: str) -> None:
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -3e38, 2e15])
+@pytest.mark.parametrize("wire_type", BOUNDS)
+def test_what_is_not_finite_or_would_not_stay_so_is_refused_on_both_sides(
+    wire_type: str, number: float
+) -> None:
     broken = numbers()
-    broken[0, 0, 0] = torch.nan
+    broken[0, 0, 0] = number
+    with pytest.raises(ProtocolError, match="finite"):
+        pack(broken, wire_type)
+    sent = _by_a_stranger(broken, wire_type)
     with pytest.raises(ProtocolError):
-        unpack(pack(broken, wire_type), SHAPE, wire_type)
+        unpack(sent, SHAPE, wire_type)
+
+
+def _by_a_stranger(tensor: torch.Tensor, wire_type: str) -> Packed:
+    if wire_type != "int8":
+        return wire.pack_tensor(tensor, wire_type)
+    packed = eight_bit.pack_tensor(torch.ones(SHAPE))
+    scales = torch.full((tensor.numel() // eight_bit.BLOCK_SIZE,), float(tensor[0, 0, 0].abs()))
+    return packed | {"scales": wire.pack_tensor(scales / eight_bit.STEPS)}
+
+
+@pytest.mark.parametrize("wire_type", BOUNDS)
+def test_great_numbers_are_taken(wire_type: str) -> None:
+    great = 1e14 * numbers()
+    found = unpack(pack(great, wire_type), SHAPE, wire_type)
+    torch.testing.assert_close(found, great, rtol=0.0, atol=1e14 / 20)
