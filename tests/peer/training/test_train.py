@@ -65,9 +65,11 @@ def test_own_text_is_fed_until_ctrl_c_and_the_owner_is_shown(
     trainer = trainer_of(swarm, link, tmp_path / "state", *flags)
     first = trainer.wait_for("trained-step", seconds=60)
     later = trainer.wait_for("trained-step", seconds=60, number=6)
-    assert later["step"] == first["step"] + 5
+    assert later["step"] > first["step"]
     assert 0 < later["loss"] < 7, "near the logarithm of 256"
-    assert later["numbers"] == list(range(20, 24))
+    start = later["numbers"][0]
+    assert later["numbers"] == list(range(start, start + 4))
+    assert start > first["numbers"][-1]
     trainer.wait_for("progress", seconds=10)
     trainer.process.send_signal(2)
     assert trainer.wait(seconds=15) == 130
