@@ -25,8 +25,7 @@ GREATEST = 1e15
 
 
 def pack(tensor: Tensor, wire_type: str) -> Packed:
-    """`wire_type`: int8, bfloat16 or float32. Raises ProtocolError for what nobody would take."""
-    _check(tensor)
+    """`wire_type`: int8, bfloat16 or float32. Raises ProtocolError where 8 bits cannot hold it."""
     if wire_type == "int8":
         return eight_bit.pack_tensor(tensor)
     return wire.pack_tensor(tensor, wire_type)
