@@ -93,6 +93,10 @@ class StagePasses:
         self._move_on(version)
         return self._kept.pop(id_, None)
 
+    def let_go(self) -> None:
+        """Of all that is kept: who comes back for it sends its input again."""
+        self._kept.clear()
+
     async def forward(self, id_: MicrobatchId, version: Version, hidden_BLM: Tensor) -> Output:
         """Raises RefusalError when the weights are or become others, ProtocolError for an output that
         is not finite."""

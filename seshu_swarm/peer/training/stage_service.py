@@ -24,6 +24,7 @@ from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import ProtocolError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
+from seshu_swarm.peer import memory
 from seshu_swarm.peer.gradients import ASK_SECONDS, FLOAT_BYTES, GIVE_SECONDS, unless_gone
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.training.passes import Gradients, Kept, Output, StagePasses
@@ -91,11 +92,18 @@ class StageService:
             self._books.ledger.withdraw(request.withdrawal)
             return
         with self._admitted(channel.peer_id):
-            if request.gradient is None:
-                passed = await self._forward(channel, request)
-            else:
-                passed = await self._backward(channel, request)
-            await channel.send(passed)
+            await channel.send(await self._pass(channel, request))
+
+    async def _pass(self, channel: Channel, asked: AskStagePass) -> StagePassed:
+        try:
+            if asked.gradient is None:
+                return await self._forward(channel, asked)
+            return await self._backward(channel, asked)
+        except RuntimeError:
+            # The computing thread ends before the last passes do: no fault of this peer's.
+            if self.is_draining:
+                raise refusal(Refusal.DRAINING, "my owner stopped me") from None
+            raise
 
     def _check(self, channel: Channel, request: AskStagePass | WithdrawPass) -> None:
         if request.plan != self._record.plan:
@@ -116,7 +124,7 @@ class StageService:
         if self._in_hand[client] >= MAX_PASSES_OF_ONE or in_hand >= MAX_PASSES:
             rule = f"{MAX_PASSES_OF_ONE} passes of one trainer, {MAX_PASSES} of all"
             raise refusal(Refusal.RATE_LIMITED, rule)
-        if (in_hand + 1) * self._pass_bytes > self._guest.free_bytes():
+        if not self._has_room((in_hand + 1) * self._pass_bytes):
             raise refusal(Refusal.MEMORY_FULL, f"a pass needs {self._pass_bytes} bytes")
         self._in_hand[client] += 1
         try:
@@ -124,6 +132,13 @@ class StageService:
         finally:
             self._in_hand[client] -= 1
             self._in_hand += Counter()  # forgets who has none
+
+    def _has_room(self, num_bytes: int) -> bool:
+        if num_bytes > self._guest.free_bytes() and self.passes.kept_bytes:
+            # Passes that are kept must not keep out those that would end them.
+            self.passes.let_go()
+            memory.give_back()
+        return num_bytes <= self._guest.free_bytes()
 
     async def _forward(self, channel: Channel, asked: AskStagePass) -> StagePassed:
         call = asked.call

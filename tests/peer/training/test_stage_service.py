@@ -463,6 +463,36 @@ def test_a_replica_that_leaves_takes_none(
     assert refused(place, place.back(hidden=pack(HIDDEN, "float32"))).name == "DRAINING"
 
 
+def test_a_pass_that_the_owner_s_stop_cuts_off_is_nobody_s_fault(
+    place: Place, tiny: TinyCheckpoint, tmp_path: Path
+) -> None:
+    """INTERNAL would be a complaint, and the peer would be avoided when it comes back."""
+    replica = place.bring(tiny, tmp_path)
+
+    def stop(*_: object) -> None:
+        replica.service.is_draining = True
+        replica.executor.shutdown(wait=False)
+
+    next(iter(replica.part.module.blocks)).register_forward_hook(stop)  # type: ignore[arg-type]
+    assert refused(place, place.body(hidden=pack(HIDDEN, "float32"))).name == "DRAINING"
+
+
+def test_what_is_kept_does_not_keep_out_who_comes_back_for_it(
+    place: Place, tiny: TinyCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for a pass, or for what one leaves."""
+    replica = place.bring(tiny, tmp_path)
+    service = replica.service
+    room = 120_000
+    monkeypatch.setattr(service._guest, "free_bytes", lambda: room - service.passes.kept_bytes)
+    place.forward()
+    assert service.passes.kept_bytes > room / 2
+    hidden = pack(HIDDEN, "float32")
+    passed = place.ask(place.back(), place.back(hidden=hidden))
+    torch.testing.assert_close(values_of(passed), reference(tiny)[1])
+    assert replica.claim == {place.id(0)}
+
+
 def test_a_trainer_that_goes_away_is_not_counted(
     place: Place, tiny: TinyCheckpoint, tmp_path: Path
 ) -> None:
