@@ -244,7 +244,8 @@ class Member:
         computed after it. Until it is done the status is told as it was."""
         self._told = before
         try:
-            await self._compute(change)
+            # Whoever waits may be cancelled, as when the plan is over: the ledger has moved on already.
+            await asyncio.shield(self._compute(change))
         finally:
             self._told = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from seshu_swarm.channel import Channel
 from seshu_swarm.errors import RefusalError
-from seshu_swarm.peer.training import averaging, member
+from seshu_swarm.peer.training import averaging, gathering, member
 from seshu_swarm.pipeline.messages import FIRST, NOTHING, Call, Phase, Version
 from seshu_swarm.pipeline.protocol import (
     AVERAGES,
@@ -290,6 +291,35 @@ def test_new_weights_are_told_of_when_they_are_there(
 
     queued, final, seconds = loopback.run(work())
     assert queued == final == expected_digest([(0,)]) and seconds > 0.5
+
+
+def test_weights_that_the_ledger_names_are_applied_though_the_plan_is_over(
+    loopback: Loopback, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may fetch them still, by the new version."""
+
+    async def work() -> str:
+        (one,) = await group.start(1)
+        executor, going_on = group.living[0].executor, threading.Event()
+        settle = gathering.Gathering.settle
+
+        async def and_then_a_pass(self: gathering.Gathering) -> None:
+            await settle(self)
+            executor.submit(going_on.wait, 10.0)
+
+        monkeypatch.setattr(gathering.Gathering, "settle", and_then_a_pass)
+        await group.conducting.begin(0)
+        count(one, 0)
+        commit = asyncio.create_task(group.conducting.commit())
+        await group.conducting.until(lambda: one.ledger.version == Version(1, 1))
+        over = FeedMessage(step=3, ids={}, groups=[], is_over=True)
+        await group.conducting.channels[one.name].send(over)
+        await asyncio.wait_for(group.living[0].task, 5.0)
+        going_on.set()
+        commit.cancel()
+        return await asyncio.get_running_loop().run_in_executor(executor, one.part.digest)
+
+    assert loopback.run(work()) == expected_digest([(0,)])
 
 
 def test_a_broken_stream_is_opened_again_and_everything_is_kept(
