@@ -257,7 +257,6 @@ def test_work_of_others_comes_between_the_blocks(
     assert order == ["block 0", "a step", "block 1", "block 2"]
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_of_two_passes_at_once_one_waits_for_the_other(
     tmp_path: Path, computing: ThreadPoolExecutor
 ) -> None:
@@ -269,9 +268,10 @@ def test_of_two_passes_at_once_one_waits_for_the_other(
         return list(await asyncio.gather(*asked))
 
     first, second = asyncio.run(both())
-    assert first.wait_seconds < first.seconds <= second.wait_seconds
+    assert first.wait_seconds < first.seconds / 2 < second.wait_seconds
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_numbers_that_are_not_finite_are_refused(
     number: float, tmp_path: Path, computing: ThreadPoolExecutor
 ) -> None:
