@@ -121,6 +121,8 @@ class Conductor:
                 self.ids = Ids(i for i in self.ids if i.trainer != name)
                 for group in self.groups:
                     group.give_up(Ids(i for i in group.ids if i.trainer == name))
+                if not self.ids:
+                    self._abandon()
             self._advance()
 
     def restore(self, stage: int, keeper: str) -> Version:
@@ -148,6 +150,11 @@ class Conductor:
         if self.is_final:
             for group in self.groups:
                 group.commit()
+
+    def _abandon(self) -> None:
+        """All trainers of a list that is not final are gone: no average is made of no ids."""
+        for group in self.groups:
+            group.abandon()
 
     def _forfeit(self, stage: int, group: StageGroup) -> None:
         gone = Ids(i for i in group.feed.missing if i.trainer not in self._fed)

@@ -131,6 +131,10 @@ class StageGroup:
                 self.phase = StagePhase.SEALING
             self._advance()
 
+    def abandon(self) -> None:
+        """The list is empty, and nobody was told to commit: the next step begins from the same weights."""
+        self.phase, self.members = StagePhase.DONE, frozenset()
+
     @property
     def shares(self) -> tuple[tuple[str, int], ...]:
         """How many ids each member averages."""
