@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Trainers of a final list have so long to come again after a restart.
 COMING_SECONDS = 2 * LOST_SECONDS
+# They are written down with each step.
+MAX_NUMBERS = 2 * MAX_MEMBERS
 
 
 class Course:
@@ -70,8 +72,9 @@ class Course:
         member = self.roster.enlist(asked, peer_id, now=self.clock())
         self._awaited.pop(asked.name, None)
         if member.is_trainer:
-            known = self.numbers.get(asked.name, 0)
+            known = self.numbers.pop(asked.name, 0)
             self.numbers[asked.name] = max(known, asked.number)
+            self._forget_numbers()
         if is_new:
             what = "trainer" if member.is_trainer else f"replica of stage {member.group}"
             log.event("member", f"{what} {member.name}", member=member.name, group=member.group)
@@ -145,6 +148,13 @@ class Course:
             )
         if message.step != self.conductor.step:
             return
+        for place, (group, round_) in enumerate(
+            zip(self.conductor.groups, message.rounds, strict=True)
+        ):
+            if round_ > group.round:
+                wrong = f"fed round {round_} of group {place}, where the newest is {group.round}"
+                self.send_away(member, wrong)
+                raise refusal(Refusal.AVOIDED, wrong)
         # What is no part of the step is not kept, nor are more replicas than there can be.
         own = {id_.number for id_ in self.conductor.ids if id_.trainer == member.name}
         for stage, table in enumerate(message.asked[: self.num_stages]):
@@ -198,6 +208,13 @@ class Course:
             self.conductor.trainer_lost(member.name)
         self.conductor.lost(member.group, member.name)
         self.news.set()
+
+    def _forget_numbers(self) -> None:
+        """Of trainers that left long ago: a name is new at each start, and one that comes again tells
+        its number itself."""
+        gone = [name for name in self.numbers if name not in self.roster]
+        for name in gone[: max(0, len(self.numbers) - MAX_NUMBERS)]:
+            del self.numbers[name]
 
     def _name_forfeited(self) -> None:
         found = self.conductor.forfeited

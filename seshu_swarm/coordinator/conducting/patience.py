@@ -16,6 +16,8 @@ OBEY_SECONDS = 30.0
 COMMIT_SECONDS = 300.0
 # Without a single microbatch more.
 FEED_SECONDS = 120.0
+# Of a group in one step: replicas come and go in some, but not in so many.
+MANY_ROUNDS = 20
 
 Fed = tuple[int, ...]
 
@@ -26,12 +28,17 @@ class Patience:
     def __init__(self) -> None:
         self._told: dict[str, tuple[Order, float]] = {}
         self._fed: dict[str, tuple[Fed, float]] = {}
+        self._begun: tuple[int, list[int]] = -1, []
 
     def overdue(
         self, conductor: Conductor, roster: Roster, *, now: float
     ) -> list[tuple[Member, str]]:
         """Whom to bear no longer, and why."""
-        return [*self._disobedient(conductor, roster, now), *self._idle(conductor, roster, now)]
+        return [
+            *self._disobedient(conductor, roster, now),
+            *self._idle(conductor, roster, now),
+            *self._unfounded(conductor, roster),
+        ]
 
     def _disobedient(
         self, conductor: Conductor, roster: Roster, now: float
@@ -71,6 +78,19 @@ class Patience:
             for member in awaited
             if now - self._fed[member.name][1] > FEED_SECONDS
         ]
+
+    def _unfounded(self, conductor: Conductor, roster: Roster) -> list[tuple[Member, str]]:
+        """Trainers that say again and again that all is fed, while their ids are missing."""
+        if self._begun[0] != conductor.step:
+            self._begun = conductor.step, [group.round for group in conductor.groups]
+        late = [
+            group
+            for group, first in zip(conductor.groups, self._begun[1], strict=True)
+            if group.round - first > MANY_ROUNDS
+        ]
+        names = {id_.trainer for group in late for id_ in group.feed.missing}
+        found = [member for member in roster.trainers() if member.name in names]
+        return [(member, f"its microbatches lack after {MANY_ROUNDS} rounds") for member in found]
 
 
 def _fed_by(member: Member, conductor: Conductor) -> Fed:

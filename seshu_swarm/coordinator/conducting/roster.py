@@ -94,7 +94,10 @@ class Roster:
         if left > 0:
             raise refusal(Refusal.AVOIDED, f"for {left:.0f} s")
         known = self._members.get(asked.name)
-        if known is None or known.is_trainer != asked.is_trainer:
+        if known is not None and known.is_trainer != asked.is_trainer:
+            # It would stand in two groups, and in one of them nobody would ever miss it.
+            raise refusal(Refusal.NOT_OWNER, f"{asked.name} is known as something else")
+        if known is None:
             self._check_room(peer_id)
             known = Member(asked.name, self._group_of(asked), asked.is_trainer, now, now)
             self._members[asked.name] = known
@@ -123,6 +126,9 @@ class Roster:
         """Whether there are so many complaints about this member now that it should be avoided."""
         if name not in self._members or name == trainer:
             return False
+        old = [n for n, all_ in self._complaints.items() if now - all_[-1][0] > COMPLAINT_SECONDS]
+        for each in old:
+            del self._complaints[each]
         found = self._complaints.setdefault(name, deque(maxlen=MANY_COMPLAINTS))
         found.append((now, trainer))
         recent = [who for at, who in found if now - at <= COMPLAINT_SECONDS]

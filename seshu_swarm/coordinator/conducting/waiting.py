@@ -62,11 +62,13 @@ class Waiting:
 
     def _joining(self, now: float) -> str:
         waited_for = []
-        for member in self._course.roster:
-            if not self._is_behind(member):
-                self._behind_since.pop(member.name, None)
-                self._pauses.pop(member.peer, None)
-            elif now - self._behind_since.setdefault(member.name, now) > BEHIND_SECONDS:
+        behind = [member for member in self._course.roster if self._is_behind(member)]
+        # A peer's patience is new once all its members keep up, and not with each that does.
+        names, peers = {m.name for m in behind}, {m.peer for m in behind}
+        self._behind_since = {n: at for n, at in self._behind_since.items() if n in names}
+        self._pauses = {peer: pause for peer, pause in self._pauses.items() if peer in peers}
+        for member in behind:
+            if now - self._behind_since.setdefault(member.name, now) > BEHIND_SECONDS:
                 pause = self._pauses.get(member.peer, 0.0)
                 if pause < PATIENCE_SECONDS:
                     waited = now - self._asked_at if self._asked_at is not None else 0.0
