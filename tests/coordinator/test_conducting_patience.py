@@ -5,6 +5,7 @@ from __future__ import annotations
 from seshu_swarm.coordinator.conducting.patience import (
     COMMIT_SECONDS,
     FEED_SECONDS,
+    MANY_ROUNDS,
     OBEY_SECONDS,
 )
 from seshu_swarm.pipeline.group import StagePhase
@@ -106,3 +107,23 @@ def test_a_slow_trainer_is_waited_for() -> None:
         live(scene, FEED_SECONDS - 1)
         slow.member.tokens = tokens
     assert U in scene.course.roster
+
+
+def test_a_trainer_that_says_it_fed_what_nobody_counted_is_sent_away() -> None:
+    scene = begun()
+    num_turns = 0
+    while U in scene.course.roster:
+        num_turns += 1
+        assert num_turns < 2 * MANY_ROUNDS
+        scene.feed(scene.actors[T], {0: [A, B], 1: [C]})
+        scene.feed(scene.actors[U], {})
+        scene.settle()
+        scene.course.lose()
+    assert num_turns > MANY_ROUNDS
+    assert T in scene.course.roster
+    assert scene.course.made == 0
+    del scene.actors[U]
+    scene.settle()
+    scene.feed(scene.actors[T], {0: [A, B], 1: [C]})
+    scene.settle()
+    assert scene.course.made == 1
