@@ -42,6 +42,13 @@ def feed_all(scene: Scene) -> None:
         scene.feed(scene.actors[name], {0: [A, B], 1: [C]})
 
 
+def test_before_the_first_step_nobody_is_blamed() -> None:
+    scene = Scene()
+    scene.enlist("a", 0)
+    live(scene, COMMIT_SECONDS)
+    assert A in scene.course.roster
+
+
 def go_on_without(scene: Scene, name: str) -> None:
     """What the lost one had counted is counted by others, and the step is made."""
     del scene.actors[name]

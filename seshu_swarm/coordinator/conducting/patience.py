@@ -28,7 +28,7 @@ class Patience:
     def __init__(self) -> None:
         self._told: dict[str, tuple[Order, float]] = {}
         self._fed: dict[str, tuple[Fed, float]] = {}
-        self._begun: tuple[int, list[int]] = -1, []
+        self._begun: tuple[int, list[int]] | None = None
 
     def overdue(
         self, conductor: Conductor, roster: Roster, *, now: float
@@ -81,7 +81,7 @@ class Patience:
 
     def _unfounded(self, conductor: Conductor, roster: Roster) -> list[tuple[Member, str]]:
         """Trainers that say again and again that all is fed, while their ids are missing."""
-        if self._begun[0] != conductor.step:
+        if self._begun is None or self._begun[0] != conductor.step:
             self._begun = conductor.step, [group.round for group in conductor.groups]
         late = [
             group
