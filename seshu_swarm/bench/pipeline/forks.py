@@ -22,8 +22,11 @@ READY_SECONDS = 60.0
 class Forked:
     """A process that somebody else started; its exit code is not known, so 0 stands for any."""
 
-    def __init__(self, pid: int, stdout: asyncio.StreamReader) -> None:
+    def __init__(
+        self, pid: int, stdout: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.pid, self.stdout = pid, stdout
+        self._writer = writer  # let go of, it would close the connection
         self.returncode: int | None = None
         self._is_over = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -79,4 +82,4 @@ class Forks(Children):
         asked = {"arguments": given, "log": str(path)}
         writer.write(json.dumps(asked).encode() + b"\n")
         forked = json.loads(await reader.readline())
-        return self._hear(Child(name, Forked(forked["pid"], reader), path))
+        return self._hear(Child(name, Forked(forked["pid"], reader, writer), path))
