@@ -9,6 +9,7 @@ course         the plan under way: conductor, members, what they say
 roster         who takes part, whom to take for lost, whom to avoid
 checking       words that cannot be true
 patience       who lives and does not do what it is told
+failing        averages that fail again and again
 service        the conductor's end of STEPS
 driving        the one task: begins steps, writes the books, tells members what to do
 writing        what is written before anybody is told

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from seshu_swarm import log
 from seshu_swarm.channel import refusal
 from seshu_swarm.coordinator.conducting import checking
+from seshu_swarm.coordinator.conducting.failing import Failing
 from seshu_swarm.coordinator.conducting.journal import Entry
 from seshu_swarm.coordinator.conducting.patience import Patience
 from seshu_swarm.coordinator.conducting.roster import AVOID_SECONDS, LOST_SECONDS, Member, Roster
@@ -54,6 +55,7 @@ class Course:
         self.num_stages = record.num_stages
         self.conductor = Conductor.resumed(entry.books, round_=round_)
         self.roster, self._patience = Roster(self.num_stages), Patience()
+        self._failing = Failing()
         self.numbers = dict(entry.numbers)
         self.news = asyncio.Event()
         self.num_forfeited = 0
@@ -136,8 +138,11 @@ class Course:
         if wrong := checking.unlikely(group, status):
             self.send_away(member, wrong)
             raise refusal(Refusal.AVOIDED, wrong)
+        self._failing.note(member.group, group, member.name, status, now=self.clock())
         self.conductor.heard(member.group, member.name, status)
         self._check_claims()
+        if (name := self._failing.left_out(member.group)) and (at_fault := self.roster.get(name)):
+            self.send_away(at_fault, "averages of which it is a member fail again and again")
         self._name_forfeited()
 
     def _hear_fed(self, member: Member, message: FedMessage) -> None:
@@ -172,6 +177,8 @@ class Course:
         about = self.roster.get(message.name)
         if about is None or not (member.is_trainer or member.group == about.group):
             return
+        if member.group == about.group:
+            self._failing.blame(member.name, about.name)
         if self.roster.complained(member.name, message.name, now=self.clock()):
             self.send_away(about, f"complaints, the last one: {message.reason}")
 

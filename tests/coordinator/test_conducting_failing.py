@@ -1,0 +1,97 @@
+"""A member with which every average fails: it is found, left out by name, and the step is made. No sockets."""
+
+from __future__ import annotations
+
+import pytest
+
+from seshu_swarm.coordinator.conducting.roster import AVOID_SECONDS
+from seshu_swarm.pipeline.ledger import StageLedger
+from seshu_swarm.pipeline.messages import Phase
+from tests.coordinator.conducted import NUM_STAGES, Scene, name_of
+
+A, B, C, D, T = map(name_of, "abcdt")
+
+
+def begun() -> Scene:
+    """Stage 0 of `a`, `b` and `d`, stage 1 of `c`."""
+    scene = Scene()
+    for letter, group in {"a": 0, "b": 0, "d": 0, "c": 1, "t": NUM_STAGES}.items():
+        scene.enlist(letter, group)
+    scene.course.begin()
+    return scene
+
+
+def play(scene: Scene, bad: str, *, turns: int, seconds: float = 0.1) -> int:
+    """Everybody obeys and feeds; averages with `bad` fail at all. How many failed."""
+    num_failed = 0
+    for _ in range(turns):
+        scene.clock.now += seconds
+        for name in [n for n in scene.actors if n not in scene.course.roster]:
+            del scene.actors[name]
+        for actor in scene.actors.values():
+            scene._do(actor)
+        scene.feed(scene.actors[T], {0: [n for n in (A, B, D) if n in scene.actors], 1: [C]})
+        for actor in scene.actors.values():
+            scene._do(actor)
+        for place, group in enumerate(scene.course.conductor.groups):
+            there = [a for a in scene.actors.values() if a.member.group == place]
+            averaging = {a.member.name for a in there if a.ledger.phase is Phase.AVERAGING}
+            if averaging and averaging >= group.members:
+                fails = bad in averaging and len(averaging) > 1
+                num_failed += fails
+                # All say that they average, so that it is known when they began.
+                for actor in there:
+                    scene.say(actor)
+                scene.clock.now += seconds
+                for actor in there:
+                    if fails:
+                        actor.ledger.average_failed(actor.ledger.round)
+                    else:
+                        actor.ledger.averaged(actor.ledger.round)
+        for actor in list(scene.actors.values()):
+            if actor.member.name in scene.course.roster:
+                scene.say(actor)
+    return num_failed
+
+
+@pytest.mark.parametrize("bad", [A, B, D])
+def test_who_fails_every_average_is_left_out_by_name_and_found_the_second_time(
+    bad: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first time a member without fault may go first; alone, even the one at fault makes the step."""
+    scene = begun()
+    num_failed = play(scene, bad, turns=60)
+    assert scene.course.made == 1
+    gone = [name for name in (A, B, D) if name not in scene.course.roster]
+    assert gone and num_failed == 3 * len(gone)
+    assert f"{gone[0]} is avoided for {AVOID_SECONDS:.0f} s: averages" in capsys.readouterr().out
+    scene.clock.now += AVOID_SECONDS
+    for member in scene.course.roster:
+        member.heard_at = scene.clock.now
+    for name in gone:
+        version = scene.course.conductor.groups[0].version
+        scene.enlist(name[0], 0, ledger=StageLedger(name, version))
+    scene.course.begin()
+    num_failed = play(scene, bad, turns=60)
+    assert scene.course.made == 2 and num_failed <= 6
+    assert bad not in scene.course.roster
+    assert {A, B, D} & {member.name for member in scene.course.roster}
+
+
+def test_two_failures_leave_nobody_out() -> None:
+    scene = begun()
+    num_failed = 0
+    while num_failed < 2:
+        num_failed += play(scene, A, turns=1)
+    everybody = set(scene.actors)
+    play(scene, "nobody", turns=20)
+    assert scene.course.made == 1
+    assert {member.name for member in scene.course.roster} == everybody
+
+
+def test_slow_lines_have_six_rounds() -> None:
+    scene = begun()
+    num_failed = 0
+    while len(scene.actors) == 5 and num_failed < 20:
+        num_failed += play(scene, A, turns=1, seconds=4.5)
+    assert num_failed == 6
