@@ -7,7 +7,7 @@ showed when it was asked for, whatever is applied meanwhile. Knows no orders.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
@@ -19,7 +19,7 @@ from seshu_swarm.dht import Swarm
 from seshu_swarm.group_states import fetch_state, give_state
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.ledger import StageLedger
-from seshu_swarm.pipeline.messages import Join
+from seshu_swarm.pipeline.messages import Join, Version
 from seshu_swarm.pipeline.protocol import AskGroupState, of_version, peer_of, to_version
 from seshu_swarm.protocol import Refusal
 
@@ -44,6 +44,7 @@ class States:
         self._part, self._ledger, self._executor = part, ledger, executor
         self._plan, self._group = plan, group
         self._takers = set[str]()
+        self._copy: tuple[Version, asyncio.Future[bytes]] | None = None
 
     async def serve(self, channel: Channel) -> None:
         """Handler of STATES. Refuses another version by name."""
@@ -51,11 +52,18 @@ class States:
         if (asked.plan, asked.group) != (self._plan, self._group):
             raise refusal(Refusal.NOT_TRAINING, f"here is group {self._group} of {self._plan}")
         with self._place(channel.peer_id):
-            # No await between: what is applied later is computed later, too.
             self._ledger.check_version(to_version(asked.version))
+            await give_state(channel, await asyncio.shield(self._copied()))
+
+    def _copied(self) -> asyncio.Future[bytes]:
+        """Of the version that is here now: one copy, however many take it. Made in the tick in which
+        the version was seen: what is applied later is computed later, too."""
+        version = self._ledger.version
+        if self._copy is None or self._copy[0] != version:
             loop = asyncio.get_running_loop()
-            tensors = await loop.run_in_executor(self._executor, self._part.state)
-            await give_state(channel, await asyncio.to_thread(safetensors.torch.save, tensors))
+            copying = loop.run_in_executor(self._executor, self._part.state)
+            self._copy = version, asyncio.ensure_future(_saved(copying))
+        return self._copy[1]
 
     async def fetch(self, swarm: Swarm, join: Join) -> dict[str, Tensor]:
         """A state that `TrainedPart.load_state` takes. Raises PeerError, DigestError."""
@@ -74,3 +82,9 @@ class States:
             yield
         finally:
             self._takers.discard(peer_id)
+            if not self._takers:
+                self._copy = None
+
+
+async def _saved(copying: Awaitable[dict[str, Tensor]]) -> bytes:
+    return await asyncio.to_thread(safetensors.torch.save, await copying)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,42 @@ def test_one_peer_takes_one_copy_at_a_time(loopback: Loopback, group: Group) -> 
     answers = loopback.run(work())
     names = [a.name for a in answers if isinstance(a, RefusalError)]
     assert names == ["RATE_LIMITED"] and len(answers) == 2
+
+
+def test_several_peers_take_one_copy(
+    loopback: Loopback, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three times the weights, and as much again while it is made, is much of an owner's memory."""
+    copies = list[dict[str, torch.Tensor]]()
+
+    async def work() -> list[dict[str, torch.Tensor]]:
+        (one,) = await group.start(1)
+        state, going_on = one.part.state, threading.Event()
+
+        def counted() -> dict[str, torch.Tensor]:
+            copies.append(state())
+            return copies[-1]
+
+        monkeypatch.setattr(one.part, "state", counted)
+        group.living[0].executor.submit(going_on.wait, 10.0)
+        peer_id = group.peers[0].peer_id
+        askers = [group.peers[1].swarm, group.peers[2].swarm]
+        fetching = [fetch_state(s, peer_id, asked(), most_bytes=1 << 20) for s in askers]
+        taking = asyncio.gather(*fetching)
+        takers = one._states._takers  # type: ignore[union-attr]
+        await group.conducting.until(lambda: len(takers) == 2)
+        going_on.set()
+        found = await taking
+        await group.conducting.until(lambda: not takers)
+        # Nothing of it stays.
+        await fetch_state(askers[0], peer_id, asked(), most_bytes=1 << 20)
+        return list(found)
+
+    first, second = loopback.run(work())
+    expected = base_part().state()
+    for tensors in (first, second):
+        assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+    assert len(copies) == 2
 
 
 def altered(**tensors: torch.Tensor | None) -> bytes:
