@@ -17,7 +17,13 @@ from pathlib import Path
 from seshu_swarm import checkpoints, log, running
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.data.own_text import files_of
-from seshu_swarm.errors import ProtocolError, UsageError
+from seshu_swarm.errors import (
+    DeadlineError,
+    PeerLostError,
+    ProtocolError,
+    RefusalError,
+    UsageError,
+)
 from seshu_swarm.joining import Joined
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import TrainConfig
@@ -44,6 +50,8 @@ from seshu_swarm.training_plan import find_training
 
 WATCH_SECONDS = 1.0
 PAUSED_SECONDS = 10.0
+ENLIST_SECONDS = 30.0
+AGAIN_SECONDS = 1.0
 IN_FLIGHT_OF_A_STAGE = 2
 
 
@@ -85,6 +93,7 @@ class Training:
         self._joined, self._record, self._guest = joined, record, guest
         self._batches, self._executor, self._bar = batches, executor, bar
         self._member: Member | None = None
+        self._was_enlisted = False
         self._meter = Meter()
         self._paid_bytes = 0  # of those that were sent: counted against the day's limit
         self._began, self._num_tokens = time.monotonic(), 0
@@ -131,7 +140,8 @@ class Training:
             conductor=self._joined.coordinator,
             executor=self._executor,
         )
-        await member.enlist(is_trainer=True, group=None)
+        if not await self._enlist(member, stop):
+            return not stop.is_set()
         d_model = checkpoints.read_shape(folder).d_model
         calls = Calls(swarm, record, d_model=d_model, meter=self._meter)
         trainer = Trainer(
@@ -146,6 +156,28 @@ class Training:
         text = f"ready training for run {swarm.run_id}, plan {record.plan}"
         log.event("ready", text, peer_id=swarm.peer_id, trainer=member.name, plan=record.plan)
         return await self._until_over(member, trainer, stop)
+
+    async def _enlist(self, member: Member, stop: Stop) -> bool:
+        """False when it was stopped, or the plan was over before it came back from a pause. A conductor
+        that is away is waited for: at first for a while, later as long as it takes."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ENLIST_SECONDS
+        while not stop.is_set():
+            try:
+                await member.enlist(is_trainer=True, group=None)
+            except (PeerLostError, DeadlineError) as error:
+                if not self._was_enlisted and loop.time() > deadline:
+                    raise
+                self._show(f"waiting for the coordinator: {error}")
+                await stop.sleep(AGAIN_SECONDS)
+            except RefusalError as error:
+                if self._was_enlisted and error.name == Refusal.NOT_TRAINING.name:
+                    return False
+                raise
+            else:
+                self._was_enlisted = True
+                return True
+        return False
 
     async def _until_over(self, member: Member, trainer: Trainer, stop: Stop) -> bool:
         life, is_over = Stop(), False
