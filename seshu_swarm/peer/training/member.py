@@ -129,6 +129,12 @@ class Member:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def let_go(self) -> None:
+        """Of the weights, once it lives no more: this object is in cycles, and a process that has settled
+        collects none."""
+        self._averaging = self._states = None
+        del self.part
+
     async def say(self, message: FedMessage | Complaint) -> None:
         """Best effort, on the current stream."""
         await self._enlistment.say(message)

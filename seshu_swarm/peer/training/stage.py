@@ -153,9 +153,10 @@ class Stage:
             return
         self._service = None
         await self._say_over(member)
-        del member, service
+        del service
         await stop.sleep(KEPT_SECONDS)
         self._member = None
+        member.let_go()
         memory.give_back()
 
     async def _say_over(self, member: Member) -> None:

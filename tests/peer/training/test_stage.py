@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seshu_swarm import checkpoints
 from seshu_swarm.channel import Channel, refusal
@@ -296,6 +297,33 @@ def test_when_the_plan_is_over_it_goes_on_hosting(run: Pretraining, tiny: TinyCh
         torch.testing.assert_close(states[name], tensor.detach(), rtol=1e-4, atol=1e-5)
     served = run.run(run.served(tiny.revision))
     torch.testing.assert_close(served, forward(reference(tiny)))
+
+
+def test_weights_are_let_go_of_when_nobody_needs_them_any_more(
+    run: Pretraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that has settled, and so collects none of the cycles that it was born with."""
+    parts = list[weakref.ref[object]]()
+
+    class Watched(TrainedPart):
+        def __init__(self, module: nn.Module, record: TrainingRecord) -> None:
+            super().__init__(module, record)
+            parts.append(weakref.ref(self))
+            parts.append(weakref.ref(self.parameters[0]))
+
+    monkeypatch.setattr(stage_module, "TrainedPart", Watched)
+    monkeypatch.setattr(stage_module, "KEPT_SECONDS", 0.2)
+    run.hold(blocks="1:4")
+    run.run(one_step(run))
+    run.conductor.end()
+
+    async def gone() -> None:
+        async with asyncio.timeout(SECONDS):
+            while any(part() is not None for part in parts):
+                await asyncio.sleep(0.05)
+
+    run.run(gone())
+    run.run(run.status_with(role="host", blocks="1:4"))
 
 
 class Cramped(Guest):
