@@ -195,6 +195,13 @@ def test_stored_states_are_those_of_the_newest_steps(run: Run) -> None:
         assert torch.equal(tensor, whole[name] + 0.3)
 
 
+def test_what_arrived_of_a_missed_checkpoint_goes_with_the_next(run: Run) -> None:
+    states = stored(run)
+    for step in (10, 20, 30):
+        (states.begin(step) / "group-0.safetensors").write_bytes(b"half")
+    assert len(list(states.begin(40).parent.iterdir())) == 1
+
+
 @pytest.mark.parametrize("wrong", ["lacks", "extra", "shape", "type", "nan", "cut"])
 def test_a_state_that_is_none_is_refused(run: Run, wrong: str) -> None:
     states = stored(run)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seshu_swarm import frames
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DigestError, PeerError, PeerLostError, ProtocolError, from_os_error
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 HEADER_SECONDS = 10.0
 COPIED_BYTES_PER_SECOND = 1e8
 CHUNK_SECONDS = 30.0
+# Slower than any line that training goes through: who drips bytes would hold up all checkpoints.
+MIN_BYTES_PER_SECOND = 5e4
 MAX_TRIES = 3
 
 
@@ -56,9 +59,15 @@ class Wanted:
     max_bytes: int
 
 
-async def ask_all(swarm: Swarm, plan: str, wanted: Sequence[Wanted]) -> list[Arriving]:
+async def ask_all(
+    swarm: Swarm,
+    plan: str,
+    wanted: Sequence[Wanted],
+    *,
+    gave_none: Callable[[str, PeerError], None] = lambda name, error: None,
+) -> list[Arriving]:
     """All headers, or nothing. Raises PeerError."""
-    asking = [_ask_one_of(swarm, plan, each) for each in wanted]
+    asking = [_ask_one_of(swarm, plan, each, gave_none) for each in wanted]
     found = await asyncio.gather(*asking, return_exceptions=True)
     arriving = [each for each in found if isinstance(each, Arriving)]
     if len(arriving) == len(wanted):
@@ -70,6 +79,12 @@ async def ask_all(swarm: Swarm, plan: str, wanted: Sequence[Wanted]) -> list[Arr
 
 async def fetch(arriving: Arriving, path: Path) -> None:
     """The bytes into a file. Raises PeerError, DigestError, DiskFullError."""
+    seconds = CHUNK_SECONDS + arriving.header.num_bytes / MIN_BYTES_PER_SECOND
+    what = f"the state of group {arriving.group} from {arriving.member}"
+    await frames.within(seconds, _fetch(arriving, path), what)
+
+
+async def _fetch(arriving: Arriving, path: Path) -> None:
     left, digest = arriving.header.num_bytes, hashlib.sha256()
     try:
         with path.open("wb") as file:
@@ -110,7 +125,9 @@ class GivesStates:
         await give_state(channel, await asyncio.to_thread(path.read_bytes))
 
 
-async def _ask_one_of(swarm: Swarm, plan: str, wanted: Wanted) -> Arriving:
+async def _ask_one_of(
+    swarm: Swarm, plan: str, wanted: Wanted, gave_none: Callable[[str, PeerError], None]
+) -> Arriving:
     """Raises PeerError of the last one that was asked."""
     problem: PeerError = PeerLostError(f"nobody has the weights of group {wanted.group}")
     for member in wanted.members[:MAX_TRIES]:
@@ -118,6 +135,7 @@ async def _ask_one_of(swarm: Swarm, plan: str, wanted: Wanted) -> Arriving:
             return await _ask(swarm, plan, wanted, member)
         except PeerError as error:
             logger.warning("%s gives no state: %s", member, error)
+            gave_none(member, error)
             problem = error
     raise problem
 

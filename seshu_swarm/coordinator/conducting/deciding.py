@@ -28,7 +28,7 @@ from seshu_swarm.coordinator.state.removing import remove_package
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.upkeep.gating import measure, pass_gate
 from seshu_swarm.coordinator.upkeep.moving import Move, move_head
-from seshu_swarm.errors import RoundError, SeshuError
+from seshu_swarm.errors import DiskFullError, RoundError, SeshuError
 from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
 from seshu_swarm.records import TrainingRecord
 
@@ -71,16 +71,25 @@ class Decider:
         }
 
     def decide(self, step: int) -> Decided:
-        """Make the checkpoint of the stored step and judge it; once. For a thread."""
+        """Make the checkpoint of the stored step and judge it; once. For a thread. Raises DiskFullError."""
         for one in self.decided():
             if one.step == step:
                 return one
         try:
             found = self._decide(step)
+        except DiskFullError:
+            raise
         except SeshuError as error:
-            found = Decided(step, "", "broken", str(error))
+            return self.give_up(step, str(error))
+        return self._note(found)
+
+    def give_up(self, step: int, reason: str) -> Decided:
+        """The states are no checkpoint."""
+        return self._note(Decided(step, "", "broken", reason))
+
+    def _note(self, found: Decided) -> Decided:
         note_decided(self._ledger, self._record.plan, found)
-        text = f"checkpoint of step {step} {found.state}: {found.reason}"
+        text = f"checkpoint of step {found.step} {found.state}: {found.reason}"
         log.event("checkpoint", text, **asdict(found))
         return found
 

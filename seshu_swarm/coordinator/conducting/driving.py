@@ -7,6 +7,7 @@ word of a member until both agree, so that a message more or less changes nothin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -28,7 +29,6 @@ TICK_SECONDS = 0.25
 AGAIN_SECONDS = 0.5
 # Words that come together are answered together.
 TOGETHER_SECONDS = 0.002
-LAST_CHECKPOINT_SECONDS = 2.0
 END_SECONDS = 2.0
 
 
@@ -53,11 +53,11 @@ class Driver:
 
     async def drive(self, stop: Stop) -> bool:
         """Until the plan is over, or stopped; whether it is over."""
-        self._checkpointing.take_up()
         try:
             while not stop.is_set():
                 self._course.news.clear()
                 self._course.lose()
+                self._checkpointing.take_up()
                 is_over = await self._go_on()
                 await self._writing.write()
                 if is_over:
@@ -80,11 +80,7 @@ class Driver:
         made = course.made
         self._progress.count(made)
         if self._checkpointing.is_due(made):
-            took = await self._checkpointing.take(
-                made, self._progress.num_tokens, self._progress.curve
-            )
-            if not took and made == course.record.num_steps:
-                await asyncio.sleep(LAST_CHECKPOINT_SECONDS)
+            await self._checkpointing.take(made, self._progress.num_tokens, self._progress.curve)
         if made >= course.record.num_steps:
             return self._checkpointing.is_over
         await self._sparing.take_if_due(made)
@@ -127,8 +123,9 @@ class Driver:
         feed = self._feed_now(is_over=True)
         for member in self._course.roster:
             if member.outbox is not None:
-                member.outbox.put(feed)
-                member.outbox.end()
+                with contextlib.suppress(PeerLostError):
+                    member.outbox.put(feed)
+                    member.outbox.end()
         await asyncio.sleep(END_SECONDS)
 
     async def _rest(self) -> None:

@@ -23,6 +23,13 @@ class StepsService:
     def __init__(self) -> None:
         self.course: Course | None = None
 
+    def close(self) -> None:
+        """No plan is open any more. Who enlisted while that was told dials again, and is told."""
+        course, self.course = self.course, None
+        for member in course.roster if course is not None else ():
+            if member.outbox is not None:
+                member.outbox.close()
+
     async def serve(self, channel: Channel) -> None:
         """Handler of STEPS."""
         asked = await channel.receive(Enlist, seconds=ENLIST_SECONDS, what="its enlisting")

@@ -61,7 +61,8 @@ class StoredStates:
         """An empty folder for what arrives."""
         arriving = self._folder / f"{step}{PARTIAL}"
         try:
-            shutil.rmtree(arriving, ignore_errors=True)
+            for missed in self._folder.glob(f"*{PARTIAL}"):
+                shutil.rmtree(missed, ignore_errors=True)
             arriving.mkdir(parents=True)
         except OSError as error:
             raise from_os_error(error, str(arriving)) from error

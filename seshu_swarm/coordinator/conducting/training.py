@@ -6,6 +6,8 @@ is open are told so by name.
 
 from __future__ import annotations
 
+import logging
+
 from seshu_swarm import log
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.conducting.checkpointing import Checkpointing
@@ -29,10 +31,13 @@ from seshu_swarm.coordinator.rounds.holding import Herald
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.dht import Swarm
+from seshu_swarm.errors import PeerError
 from seshu_swarm.pipeline.protocol import STATES, STEPS
 from seshu_swarm.protocol import Refusal
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.running import Stop
+
+logger = logging.getLogger(__name__)
 
 
 class Training:
@@ -78,11 +83,11 @@ class Training:
         )
         log.event("training-open", text, plan=self.plan.plan, base=self.plan.base)
         is_over = await self._driver.drive(stop)
-        self._steps.course = None
+        self._steps.close()
         if is_over:
             self.plan = close_plan(self._ledger, self.plan)
             log.event("training-over", f"plan {self.plan.plan} is done", plan=self.plan.plan)
-            await self._herald.announce()
+            await self._announce()
 
     def _take_up(self, plan: TrainingRecord) -> Driver:
         journal = Journal(self._ledger, plan.plan, num_groups=plan.num_stages + 1)
@@ -109,6 +114,13 @@ class Training:
             keeping=(restoring, Sparing(self._swarm, course, stored)),
             progress=progress,
         )
+
+    async def _announce(self) -> None:
+        """Now, if the swarm is there; it is announced again in time."""
+        try:
+            await self._herald.announce()
+        except PeerError as error:
+            logger.warning("the end of the plan is not announced yet: %s", error)
 
     async def _published(self) -> None:
         await self._herald.announce()
