@@ -22,7 +22,7 @@ from seshu_swarm import frames
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.chunks import receive_bytes, send_bytes
 from seshu_swarm.dht import Swarm
-from seshu_swarm.errors import DeadlineError, PeerError, ProtocolError
+from seshu_swarm.errors import DeadlineError, PeerError, PeerLostError, ProtocolError
 from seshu_swarm.peer.training import shards
 from seshu_swarm.peer.training.gathering import Gathering
 from seshu_swarm.peer.training.shards import Shards
@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 AVERAGE_SECONDS = 5.0
 MAX_AVERAGE_SECONDS = 120.0
 ASK_SECONDS = 10.0
+# Longer than the conductor takes to see that a member is gone.
+UNREACHED_SECONDS = 10.0
 MAX_WAITING_OF_ONE = 2
 MAX_WAITING = 1_000
 
@@ -61,6 +63,7 @@ class Averaging:
         self._plan, self._group = plan, group
         self._turn: tuple[tuple[Version, int], asyncio.Future[Gathering]] | None = None
         self._waiting: Counter[str] = Counter()
+        self._unreached: dict[str, float] = {}
         self._bytes_per_second = float("inf")
         self._least_seconds = AVERAGE_SECONDS
 
@@ -71,8 +74,9 @@ class Averaging:
         """
         me = self._ledger.name
         num_bytes = Shards(commit.members, summed.numel()).num_bytes_exchanged(me)
-        seconds = max(self._least_seconds, 3 * num_bytes / self._bytes_per_second)
+        seconds = patience_seconds(num_bytes, self._bytes_per_second, least=self._least_seconds)
         gathering, began = Gathering(commit, me, summed, seconds=seconds), time.monotonic()
+        self._unreached = {n: at for n, at in self._unreached.items() if n in dict(commit.members)}
         self._future_of(commit.version, commit.round).set_result(gathering)
         parts = [self._exchange(gathering, name) for name, _ in commit.members if name != me]
         try:
@@ -158,7 +162,7 @@ class Averaging:
         commit, place = gathering.commit, gathering.shards.of(name)
         data, what = shards.to_bytes(gathering.summed[place]), f"the shard averaged by {name}"
         dial_seconds = gathering.left_seconds
-        channel = await self._swarm.open(peer_of(name), AVERAGES, seconds=dial_seconds)
+        channel = await self._dial(name, dial_seconds)
         try:
             await channel.send(self._shard_of(commit, len(data)))
             await send_bytes(channel, data)
@@ -175,6 +179,20 @@ class Averaging:
         finally:
             channel.close()
 
+    async def _dial(self, name: str, seconds: float) -> Channel:
+        """Whoever the conductor hears and I cannot reach for long would fail every round: it is blamed.
+        Raises PeerError."""
+        now = time.monotonic()
+        try:
+            channel = await self._swarm.open(peer_of(name), AVERAGES, seconds=seconds)
+        except (PeerLostError, DeadlineError) as error:
+            since = self._unreached.setdefault(name, now)
+            if now - since > UNREACHED_SECONDS:
+                self._blame(name, f"not reached for {now - since:.0f} s: {error}")
+            raise
+        self._unreached.pop(name, None)
+        return channel
+
     def _shard_of(self, commit: Commit, num_bytes: int) -> GiveShard:
         return GiveShard(
             plan=self._plan,
@@ -190,3 +208,9 @@ class Averaging:
         if isinstance(error, ProtocolError):
             logger.warning("the average failed by %s: %s", name, error)
             self._blame(name, str(error))
+
+
+def patience_seconds(num_bytes: int, bytes_per_second: float, *, least: float) -> float:
+    """How long an average may take at the rate of the last one. Bounded: a member that is just in time
+    each time would make it three times as long with each."""
+    return min(MAX_AVERAGE_SECONDS, max(least, 3 * num_bytes / bytes_per_second))

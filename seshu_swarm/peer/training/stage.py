@@ -50,8 +50,9 @@ AGAIN_SECONDS = 1.0
 REPORT_SECONDS = 5.0
 # How long the last weights of a plan can still be fetched here when it is over.
 KEPT_SECONDS = 600.0
-# Weights, the gradients of a step and AdamW's two moments; two more while they are averaged.
-COPIES = 6
+# Weights, the gradients of a step and AdamW's two moments; two more while they are averaged; and the
+# blocks that are hosted beside, which are loaded next.
+COPIES = 7
 
 
 def run(settings: HostConfig) -> int:

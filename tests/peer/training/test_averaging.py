@@ -302,3 +302,33 @@ def test_a_shard_that_is_never_called_for_waits_a_bounded_time(
     assert sorted(names) == ["RATE_LIMITED"] * 2 + ["WRONG_ROUND"] * 2
     assert 1.9 < time.monotonic() - began < 4.0
     assert not receiver.averaging._waiting
+
+
+def test_a_member_that_is_just_in_time_does_not_stretch_the_next_average_without_end() -> None:
+    num_bytes, seconds = 1 << 20, averaging.AVERAGE_SECONDS
+    for _ in range(20):
+        rate = num_bytes / (0.99 * seconds)
+        seconds = averaging.patience_seconds(num_bytes, rate, least=averaging.AVERAGE_SECONDS)
+    assert seconds == averaging.MAX_AVERAGE_SECONDS
+    fast = averaging.patience_seconds(num_bytes, 1e9, least=averaging.AVERAGE_SECONDS)
+    assert fast == averaging.AVERAGE_SECONDS
+
+
+def test_a_member_that_cannot_be_reached_for_long_is_named(
+    loopback: Loopback, replicas: list[Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else sees it: the conductor hears it each half second."""
+    monkeypatch.setattr(averaging, "UNREACHED_SECONDS", 0.5)
+    member, nowhere = replicas[0], f"{loopback.identity('nowhere').peer_id}#00000001"
+    sums, began = torch.ones(NUM_VALUES), time.monotonic()
+    round_ = ROUND
+    while not member.blamed:
+        assert time.monotonic() - began < 20.0
+        member.seal(round_)
+        commit = Commit(FIRST, round_, tuple(sorted([(member.name, 1), (nowhere, 1)])))
+        with pytest.raises(PeerError):
+            loopback.run(member.average(commit, sums))
+        round_ += 1
+    assert time.monotonic() - began > 0.5 and round_ > ROUND + 1
+    assert {name for name, _ in member.blamed} == {nowhere}
+    assert "not reached for" in member.blamed[0][1]

@@ -23,8 +23,10 @@ from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.guest import Guest, Limits
+from seshu_swarm.peer.served import bytes_to_host
 from seshu_swarm.peer.training import stage as stage_module
 from seshu_swarm.peer.training.stage import hold, spans_of, stage_asked
+from seshu_swarm.peer.training.stage_service import bytes_of_pass
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.messages import (
     FIRST,
@@ -348,6 +350,29 @@ def test_who_cannot_hold_a_stage_says_so_before_loading_and_hosts(
     run.run(run.conductor.left.wait())  # it is not left to find out
     run.run(run.status_with(role="host", blocks="1:4"))
     torch.testing.assert_close(run.run(run.served(tiny.revision)), forward(reference(tiny)))
+
+
+class Tight(Guest):
+    """Room for the training alone, as it will be, and not for the blocks that are hosted beside."""
+
+    room_bytes = 0
+
+    def free_bytes(self) -> int:
+        return self.room_bytes
+
+
+def test_what_is_hosted_beside_a_stage_needs_room_too(
+    run: Pretraining,
+    tiny: TinyCheckpoint,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    span, shape = Span(1, 4), checkpoints.read_shape(tiny.folder)
+    # Weights, their gradients, two moments, and two flat copies while they are averaged.
+    room = 6 * bytes_to_host(tiny.folder, span) + bytes_of_pass(shape, span, run.record)
+    monkeypatch.setattr(Tight, "room_bytes", room)
+    run.hold(Tight, blocks="1:4")
+    assert "hosting only, without a stage" in capsys.readouterr().out
 
 
 def test_blocks_are_a_stage_s(tiny: TinyCheckpoint) -> None:
