@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seshu_swarm import checkpoints, packages
 from seshu_swarm.coordinator.conducting.decided import FACT
-from seshu_swarm.coordinator.conducting.deciding import Decider
+from seshu_swarm.coordinator.conducting.deciding import Decider, StoppedError
 from seshu_swarm.coordinator.conducting.plan import open_plan
 from seshu_swarm.coordinator.conducting.stored import MOMENTS, STEP, StoredStates, group_file
 from seshu_swarm.coordinator.config import RunConfig
@@ -26,6 +26,7 @@ from seshu_swarm.coordinator.pretraining.training import (
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.lineage import Kind
 from seshu_swarm.coordinator.state.readings import Readings
+from seshu_swarm.coordinator.upkeep.gating import subject_of
 from seshu_swarm.errors import RoundError
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.schedule import Schedule
@@ -252,3 +253,30 @@ def test_a_head_that_moved_meanwhile_is_not_overtaken(
     found = deciding.decider.decide(60)
     assert found.state == "passed over" and "meanwhile" in found.reason
     assert deciding.run.head == revision
+
+
+def test_a_reading_that_was_paid_before_a_kill_is_read(
+    deciding: Deciding, trained: dict[int, Tensors]
+) -> None:
+    deciding.keep(60, trained[60])
+    deciding.decider.decide(60)
+    readings = Readings(deciding.run.ledger.database)
+    for number in range(6):
+        readings.note("gate-1", f"something {number}")
+    deciding.keep(120, trained[120])
+    revision = deciding.decider._make(120, deciding.stored.about(120))
+    readings.note("gate-1", subject_of(revision, base=deciding.run.head))
+    assert deciding.decider.decide(120).state == "published"
+    assert deciding.num_readings == 7
+
+
+def test_a_decision_is_interrupted_while_it_scores_and_taken_up(
+    deciding: Deciding, trained: dict[int, Tensors]
+) -> None:
+    deciding.keep(60, trained[60])
+    stopped = deciding.decider
+    stopped.stop()
+    with pytest.raises(StoppedError):
+        stopped.decide(60)
+    assert deciding.decider.decided() == []
+    assert deciding.decider.decide(60).state == "published"

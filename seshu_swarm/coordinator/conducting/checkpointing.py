@@ -108,6 +108,7 @@ class Checkpointing:
 
     async def end(self) -> None:
         """What is under way is begun again by the next coordinator."""
+        self._decider.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -9,8 +9,14 @@ same stored states give the same package and the same reading, so that a killed 
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from seshu_swarm import checkpoints, log, packages
 from seshu_swarm.coordinator.blind.judging import FinalWord
@@ -26,7 +32,7 @@ from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.removing import remove_package
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.coordinator.upkeep.gating import measure, pass_gate
+from seshu_swarm.coordinator.upkeep.gating import measure, pass_gate, subject_of
 from seshu_swarm.coordinator.upkeep.moving import Move, move_head
 from seshu_swarm.errors import DiskFullError, RoundError, SeshuError
 from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
@@ -38,6 +44,10 @@ MIN_FALL = 0.05
 READINGS_LEFT = 3
 
 
+class StoppedError(Exception):
+    """The coordinator ends while a checkpoint is scored: nothing is decided."""
+
+
 class Decider:
     """Of one plan."""
 
@@ -46,6 +56,11 @@ class Decider:
     ) -> None:
         self._folder, self._ledger = folder, ledger
         self._record, self._stored = record, stored
+        self._is_stopped = threading.Event()
+
+    def stop(self) -> None:
+        """What is being scored ends at once, and is taken up by the next coordinator."""
+        self._is_stopped.set()
 
     def decided(self) -> list[Decided]:
         """Oldest first."""
@@ -105,7 +120,7 @@ class Decider:
             return Decided(step, "", "passed over", f"the head moved to {head.revision} meanwhile")
         is_last = step >= self._record.num_steps
         tuning, word = self._on_tuning(head.revision, revision)
-        reason = self._why_not_asked(tuning, word, head, is_last=is_last)
+        reason = self._why_not_asked(tuning, word, head, revision, is_last=is_last)
         if reason:
             if not is_last:
                 remove_package(self._folder, revision)
@@ -129,10 +144,25 @@ class Decider:
         packages.publish_folder(fresh, self._folder.package(digest))
         return digest
 
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """A thread cannot be ended, and an interrupted process waits for it: each layer asks first."""
+
+        def ask(module: nn.Module, args: object) -> None:
+            if self._is_stopped.is_set():
+                raise StoppedError
+
+        hook = register_module_forward_pre_hook(ask)
+        try:
+            yield
+        finally:
+            hook.remove()
+
     def _on_tuning(self, head: str, revision: str) -> tuple[Verdict, FinalWord]:
         sets = HoldOuts(self._folder, self._ledger.database)
         path = sets.path(sets.in_use(Role.TUNING).name)
-        word = measure(self._folder.package(head), self._folder.package(revision), path)
+        with self._stopping():
+            word = measure(self._folder.package(head), self._folder.package(revision), path)
         rule = AcceptRule(scored=self._scored())
         found = word.comparisons
         return gate(found.gains, found.harms, test_index=1, rule=rule), word
@@ -144,7 +174,7 @@ class Decider:
         return tuple(one.language for one in power if one.is_scored)
 
     def _why_not_asked(
-        self, tuning: Verdict, word: FinalWord, head: Revision, *, is_last: bool
+        self, tuning: Verdict, word: FinalWord, head: Revision, revision: str, *, is_last: bool
     ) -> str:
         """Why a reading would be wasted, or nothing."""
         if not tuning.accepted:
@@ -155,19 +185,23 @@ class Decider:
         if fall < MIN_FALL:
             return f"bits per byte on the tuning set fell by {fall:.1%}, less than {MIN_FALL:.0%}"
         name = HoldOuts(self._folder, self._ledger.database).in_use(Role.GATE).name
-        left = max_readings(self._ledger) - Readings(self._ledger.database).count(name)
+        readings = Readings(self._ledger.database)
+        if name in readings.of(subject_of(revision, base=head.revision)):
+            return ""  # paid, before a kill
+        left = max_readings(self._ledger) - readings.count(name)
         if left <= READINGS_LEFT:
             return f"the last {left} readings of {name} are for the last checkpoint and for rounds"
         return ""
 
     def _gate(self, step: int, head: Revision, revision: str) -> Decided:
-        gated = pass_gate(
-            self._folder,
-            self._ledger,
-            base=head.revision,
-            candidate=revision,
-            scored=self._scored(),
-        )
+        with self._stopping():
+            gated = pass_gate(
+                self._folder,
+                self._ledger,
+                base=head.revision,
+                candidate=revision,
+                scored=self._scored(),
+            )
         said = f"held-out set {gated.hold_out}, reading {gated.reading}: {gated.text}"
         if gated.verdict.accepted:
             return self._publish(step, head, revision, said, gated.word)

@@ -44,12 +44,17 @@ def pass_gate(
     all are retired."""
     sets = HoldOuts(folder, ledger.database)
     name = sets.in_use(Role.GATE).name
-    reading = Readings(ledger.database).note(name, f"{candidate} against {base}")
+    reading = Readings(ledger.database).note(name, subject_of(candidate, base=base))
     word = measure(folder.package(base), folder.package(candidate), sets.path(name))
     found = word.comparisons
     rule = AcceptRule(max_detectable=max_detectable(ledger), scored=scored)
     verdict = gate(found.gains, found.harms, test_index=reading, rule=rule)
     return Gated(verdict, word, name, reading)
+
+
+def subject_of(candidate: str, *, base: str) -> str:
+    """What a reading is noted for."""
+    return f"{candidate} against {base}"
 
 
 def measure(base: Path, candidate: Path, held_out_file: Path) -> FinalWord:
