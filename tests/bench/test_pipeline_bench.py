@@ -133,13 +133,12 @@ def test_a_base_is_random_and_has_tied_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.swarm
-def test_two_stages_are_one_process_and_bytes_are_few(tmp_path: Path) -> None:
-    """Their losses differ by rounding alone. Headers weigh more at this width than at 512."""
-    found = tiny(tmp_path / "report.json", "--only", "equality,bytes", "--steps", "8")
+def test_two_stages_are_one_process(tmp_path: Path) -> None:
+    """Their losses differ by rounding alone."""
+    found = tiny(tmp_path / "report.json", "--only", "equality", "--steps", "8")
     assert found["equality_steps"] == 8
     assert found["equality_max_loss_difference"] < 1e-5
     assert found["equality_loss_last"] != found["equality_loss_first"]
-    assert 2.125 < found["bytes_per_token_per_boundary_by_d_model"] < 2.3
 
 
 @pytest.mark.swarm
