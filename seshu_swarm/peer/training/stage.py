@@ -148,7 +148,15 @@ class Stage:
         ):
             await self._joined.swarm.serve(name, handler)
         reporting = running.repeat(stop, REPORT_SECONDS, self._report)
-        await running.first_to_end(member.live(stop), reporting)
+        try:
+            await running.first_to_end(member.live(stop), reporting)
+        except Exception as error:
+            # As for want of memory. Those who use what is hosted here are not to lose it.
+            logger.exception("training stage %d", member.group)
+            self._service = self._member = None
+            member.let_go()
+            log.event("stage", f"hosting only, training failed: {error}", reason=str(error)[:300])
+            return
         if stop.is_set():
             service.is_draining = True
             return

@@ -328,6 +328,26 @@ def test_weights_are_let_go_of_when_nobody_needs_them_any_more(
     run.run(run.status_with(role="host", blocks="1:4"))
 
 
+def test_training_that_fails_here_leaves_what_is_hosted(
+    run: Pretraining,
+    tiny: TinyCheckpoint,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Failing(TrainedPart):
+        def apply(self, average: Tensor, version: Version) -> None:
+            raise MemoryError("no room for two moments")
+
+    monkeypatch.setattr(stage_module, "TrainedPart", Failing)
+    run.hold(blocks="1:4")
+    with pytest.raises(TimeoutError):
+        run.run(asyncio.wait_for(one_step(run), 3.0))
+    run.run(run.status_with(role="host", blocks="1:4"))
+    assert "training failed: no room for two moments" in capsys.readouterr().out
+    served = run.run(run.served(tiny.revision))
+    torch.testing.assert_close(served, forward(reference(tiny)))
+
+
 class Cramped(Guest):
     """Room to host the stage, not to train it; the meter of the tests' process could not tell."""
 
