@@ -12,6 +12,7 @@ from seshu_swarm.pipeline.messages import NOTHING
 from seshu_swarm.pipeline.protocol import (
     MAX_FIRST_NUMBER,
     MAX_MEMBERS,
+    Complaint,
     Enlist,
     FedMessage,
     of_feed,
@@ -130,3 +131,13 @@ def test_all_trainers_may_leave_a_step() -> None:
     assert scene.course.made == 1 and {i.trainer for i in scene.course.conductor.ids} == {
         name_of("v")
     }
+
+
+def test_complaints_do_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    scene = Scene()
+    b, t = scene.enlist("b", 1).member, scene.enlist("t", NUM_STAGES).member
+    for _ in range(2):
+        scene.course.hear(t, Complaint(name=b.name, reason="slow"))
+    for life in range(1_000):
+        scene.course.hear(t, Complaint(name=f"xpeer#{life:08x}", reason="never there"))
+    assert capsys.readouterr().out.count("complains") == 1

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Trainers of a final list have so long to come again after a restart.
 COMING_SECONDS = 2 * LOST_SECONDS
+# Of one member, in the log.
+COMPLAINT_PAUSE_SECONDS = 0.5
 # They are written down with each step.
 MAX_NUMBERS = 2 * MAX_MEMBERS
 
@@ -172,14 +174,16 @@ class Course:
         self._check_claims()
 
     def _hear_complaint(self, member: Member, message: Complaint) -> None:
-        text = f"{member.name} complains about {message.name}: {message.reason}"
-        log.event("complaint", text, member=message.name, by=member.name, reason=message.reason)
-        about = self.roster.get(message.name)
+        about, now = self.roster.get(message.name), self.clock()
         if about is None or not (member.is_trainer or member.group == about.group):
             return
+        if now - member.complained_at >= COMPLAINT_PAUSE_SECONDS:  # the log is not theirs to fill
+            member.complained_at = now
+            text = f"{member.name} complains about {message.name}: {message.reason}"
+            log.event("complaint", text, member=message.name, by=member.name, reason=message.reason)
         if member.group == about.group:
             self._failing.blame(member.name, about.name)
-        if self.roster.complained(member.name, message.name, now=self.clock()):
+        if self.roster.complained(member.name, message.name, now=now):
             self.send_away(about, f"complaints, the last one: {message.reason}")
 
     def _check_claims(self) -> None:

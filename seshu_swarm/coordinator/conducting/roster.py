@@ -6,6 +6,7 @@ A peer that is avoided is sent away until its time is up, whatever names it take
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Member:
     nats: float = 0.0
     tokens: int = 0
     has_spoken: bool = False
+    complained_at: float = -math.inf
 
     @property
     def peer(self) -> str:
