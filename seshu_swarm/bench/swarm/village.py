@@ -30,6 +30,8 @@ MOST_CLIENTS = 2
 LOOPBACK_HOST = "127.0.0.1"
 OPEN_SECONDS = 120.0
 START_SECONDS = 60.0
+# Over links like home the blocks take their time.
+SLOW_START_SECONDS = 600.0
 LEAVE_SECONDS, MOVE_SECONDS = 30.0, 60.0
 
 
@@ -42,6 +44,7 @@ class Host:
     blocks: str
     children: Children
     arguments: list[str]
+    ready_seconds: float = START_SECONDS
     peer_id: str = ""
     _child: Child | None = field(default=None, repr=False)
 
@@ -49,7 +52,7 @@ class Host:
         """Until it can be used; the seconds since its process began. Raises SeshuError."""
         began = time.perf_counter()
         self._child = await self.children.start(self.name, PEER, self.arguments)
-        ready = await self._child.wait_for("ready", seconds=START_SECONDS)
+        ready = await self._child.wait_for("ready", seconds=self.ready_seconds)
         self.peer_id, self.blocks = ready["peer_id"], ready["blocks"]
         return time.perf_counter() - began
 
@@ -197,7 +200,8 @@ class Village:
     def _host(self, name: str, blocks: str, listen: Listen) -> Host:
         arguments = ["host", "--join", self.link, "--blocks", blocks, "--max-threads", "1"]
         arguments += ["--state-dir", str(self._folder / name.replace(" ", "-")), *where(listen)]
-        return Host(name, blocks, self._children, arguments)
+        seconds = SLOW_START_SECONDS if self._links == HOME else START_SECONDS
+        return Host(name, blocks, self._children, arguments, ready_seconds=seconds)
 
 
 def where(listen: Listen) -> list[str]:
