@@ -8,7 +8,7 @@ from seshu_swarm.coordinator.conducting.course import MAX_NUMBERS
 from seshu_swarm.coordinator.conducting.waiting import BEHIND_SECONDS, PATIENCE_SECONDS, Waiting
 from seshu_swarm.errors import RefusalError
 from seshu_swarm.pipeline.ledger import StageLedger
-from seshu_swarm.pipeline.messages import NOTHING
+from seshu_swarm.pipeline.messages import NOTHING, Phase, Status
 from seshu_swarm.pipeline.protocol import (
     MAX_FIRST_NUMBER,
     MAX_MEMBERS,
@@ -141,3 +141,22 @@ def test_complaints_do_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> N
     for life in range(1_000):
         scene.course.hear(t, Complaint(name=f"xpeer#{life:08x}", reason="never there"))
     assert capsys.readouterr().out.count("complains") == 1
+
+
+def test_a_claim_that_comes_last_and_settles_the_round_is_looked_at_first() -> None:
+    scene = Scene()
+    for letter, place in {"a": 0, "b": 0, "c": 1, "t": NUM_STAGES}.items():
+        scene.enlist(letter, place)
+    course, liar, honest = scene.course, scene.actors[name_of("a")], scene.actors[name_of("b")]
+    course.begin()
+    scene.settle()
+    scene.feed(scene.actors[name_of("t")], {0: [honest.member.name], 1: [name_of("c")]})
+    scene.obey(honest)
+    scene.say(honest)
+    group, ids = course.conductor.groups[0], course.conductor.ids
+    round_ = group.round
+    lie = Status(group.version, round_, Phase.SEALED, ids)
+    course.hear(liar.member, of_status(lie))
+    assert liar.member.name not in course.roster
+    assert group.round == round_, "what the other one claims is whole"
+    assert group.members == {honest.member.name}

@@ -20,7 +20,7 @@ from seshu_swarm.coordinator.conducting.patience import Patience
 from seshu_swarm.coordinator.conducting.roster import AVOID_SECONDS, LOST_SECONDS, Member, Roster
 from seshu_swarm.errors import PeerLostError, ProtocolError
 from seshu_swarm.pipeline.conductor import Conductor
-from seshu_swarm.pipeline.messages import MicrobatchId
+from seshu_swarm.pipeline.messages import MicrobatchId, Status
 from seshu_swarm.pipeline.protocol import (
     MAX_MEMBERS,
     Complaint,
@@ -140,6 +140,10 @@ class Course:
         if wrong := checking.unlikely(group, status):
             self.send_away(member, wrong)
             raise refusal(Refusal.AVOIDED, wrong)
+        # Before it is heard: the last claim of a round settles it at once.
+        if wrong := self._false_claim(member, status):
+            self.send_away(member, wrong)
+            return
         self._failing.note(member.group, group, member.name, status, now=self.clock())
         self.conductor.heard(member.group, member.name, status)
         self._check_claims()
@@ -188,19 +192,22 @@ class Course:
 
     def _check_claims(self) -> None:
         """Of all whose claims are decided upon now. Who is sent away learns it with its next word."""
-        asked = {m.name: m.asked for m in self.roster.trainers()}
-        asked = {name: asked[name] for name in self.conductor.trainers if name in asked}
         for member in self.roster:
-            group = self.conductor.groups[member.group]
-            status = group.statuses.get(member.name)
-            if status is None or not checking.is_settled(group, status):
-                continue
-            if member.is_trainer:
-                wrong = checking.foreign(member.name, status.claim)
-            else:
-                wrong = checking.unasked((member.group, member.name), status.claim, asked)
-            if wrong is not None:
-                self.send_away(member, f"claims {wrong}, which it was never asked to count")
+            status = self.conductor.groups[member.group].statuses.get(member.name)
+            if status is not None and (wrong := self._false_claim(member, status)):
+                self.send_away(member, wrong)
+
+    def _false_claim(self, member: Member, status: Status) -> str:
+        """What is wrong with a claim that is decided upon now, or nothing."""
+        if not checking.is_settled(self.conductor.groups[member.group], status):
+            return ""
+        if member.is_trainer:
+            wrong = checking.foreign(member.name, status.claim)
+        else:
+            asked = {m.name: m.asked for m in self.roster.trainers()}
+            asked = {name: asked[name] for name in self.conductor.trainers if name in asked}
+            wrong = checking.unasked((member.group, member.name), status.claim, asked)
+        return "" if wrong is None else f"claims {wrong}, which it was never asked to count"
 
     def send_away(self, member: Member, reason: str) -> None:
         """Its peer is avoided for a while, and all its members are lost."""
