@@ -86,9 +86,7 @@ class StageLedger:
     def check_version(self, version: Version) -> None:
         """For forward passes, which count nothing. Raises RefusalError."""
         if version != self.version:
-            raise _refusal(
-                Refusal.WRONG_VERSION, f"asked for {version}, here are {self.version}"
-            )
+            raise _refusal(Refusal.WRONG_VERSION, f"asked for {version}, here are {self.version}")
 
     def withdraw(self, asked: Withdrawal) -> None:
         """What is counted stays counted. Of ids outside the list there is nothing to withdraw."""
