@@ -208,4 +208,6 @@ def _backward(link: Link, gradient_BLM: Tensor) -> tuple[Tensor, tuple[Tensor, .
 
 
 def _are_finite(values: list[Tensor]) -> bool:
-    return all(bool(torch.isfinite(value).all()) for value in values)
+    """By their extremes, of which NaN is one: isfinite of each number took 15 times as long."""
+    extremes = [one for value in values for one in value.aminmax()]
+    return bool(torch.isfinite(torch.stack(extremes)).all())
