@@ -31,7 +31,8 @@ SECONDS = (
 
 async def measure(stage: Stage) -> Outcome:
     settings = stage.settings
-    sizes = Sizes.of(settings, num_stages=CORES)
+    # With fewer in a step, its beginning and end weigh more, when a stage waits for the other.
+    sizes = Sizes.of(settings, num_stages=CORES, num_microbatches=16)
     singles = await _alone(stage, sizes)
     stage.step("two stages and a trainer")
     async with town(stage, sizes) as built:
