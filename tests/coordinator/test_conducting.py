@@ -342,6 +342,11 @@ def test_a_group_without_weights_is_seen_once_somebody_waits_for_them() -> None:
     version = scene.course.conductor.restore(1, "keeper")
     order = scene.course.conductor.groups[1].order_for(d.member.name)
     assert order == Join(version, "keeper") and version.step == 1
+    # Time to fetch them; a second restore would change what is fetched.
+    assert waiting.gone() == []
+    scene.clock.now += GONE_SECONDS - 1
+    assert waiting.gone() == []
+    scene.clock.now += 2
     assert waiting.gone() == [1]
     d.ledger.downloaded(version)
     scene.say(d)

@@ -134,3 +134,11 @@ def test_a_trainer_that_says_it_fed_what_nobody_counted_is_sent_away() -> None:
     scene.feed(scene.actors[T], {0: [A, B], 1: [C]})
     scene.settle()
     assert scene.course.made == 1
+
+
+def test_rounds_that_a_lost_stage_needs_are_no_fault_of_trainers() -> None:
+    scene = begun()
+    for _ in range(3 * MANY_ROUNDS):
+        scene.course.conductor.restore(0, "keeper")
+        scene.course.lose()
+    assert {T, U} <= {member.name for member in scene.course.roster}

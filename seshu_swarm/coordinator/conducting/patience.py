@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from seshu_swarm.coordinator.conducting.roster import Member, Roster
 from seshu_swarm.pipeline.conductor import Conductor
-from seshu_swarm.pipeline.messages import Commit, Open, Order, Phase, Seal
+from seshu_swarm.pipeline.messages import Commit, Open, Order, Phase, Seal, Version
 
 # Opening and sealing are done at once, whatever is being computed. An average may be slow.
 OBEY_SECONDS = 30.0
@@ -28,7 +28,9 @@ class Patience:
     def __init__(self) -> None:
         self._told: dict[str, tuple[Order, float]] = {}
         self._fed: dict[str, tuple[Fed, float]] = {}
-        self._begun: tuple[int, list[int]] | None = None
+        self._begun: tuple[int, list[Version]] | None = None
+        # Of a step: the rounds of each group in which a trainer's ids were missing.
+        self._lacking: dict[tuple[str, int], set[int]] = {}
 
     def overdue(
         self, conductor: Conductor, roster: Roster, *, now: float
@@ -81,16 +83,18 @@ class Patience:
 
     def _unfounded(self, conductor: Conductor, roster: Roster) -> list[tuple[Member, str]]:
         """Trainers that say again and again that all is fed, while their ids are missing."""
-        if self._begun is None or self._begun[0] != conductor.step:
-            self._begun = conductor.step, [group.round for group in conductor.groups]
-        late = [
-            group
-            for group, first in zip(conductor.groups, self._begun[1], strict=True)
-            if group.round - first > MANY_ROUNDS
+        begun = conductor.step, [group.version for group in conductor.groups]
+        if begun != self._begun:
+            self._begun, self._lacking = begun, {}
+        for place, group in enumerate(conductor.groups):
+            for name in {id_.trainer for id_ in group.feed.missing}:
+                self._lacking.setdefault((name, place), set()).add(group.round)
+        names = {name for (name, _), found in self._lacking.items() if len(found) > MANY_ROUNDS}
+        return [
+            (member, f"its microbatches were missing in {MANY_ROUNDS} rounds of a step")
+            for member in roster.trainers()
+            if member.name in names
         ]
-        names = {id_.trainer for group in late for id_ in group.feed.missing}
-        found = [member for member in roster.trainers() if member.name in names]
-        return [(member, f"its microbatches lack after {MANY_ROUNDS} rounds") for member in found]
 
 
 def _fed_by(member: Member, conductor: Conductor) -> Fed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from seshu_swarm import log
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.roster import Member
+from seshu_swarm.pipeline.messages import Version
 
 # Behind for longer than this, a member is waited for between two steps: so long in all.
 BEHIND_SECONDS = 3.0
@@ -27,7 +28,8 @@ class Waiting:
         self._behind_since: dict[str, float] = {}
         self._pauses: dict[str, float] = {}
         self._asked_at: float | None = None
-        self._gone_since: dict[int, float] = {}
+        # With the version that is gone: one that took its place has its own time.
+        self._gone_since: dict[int, tuple[Version, float]] = {}
 
     def waits(self) -> bool:
         """Whether the next step has to wait."""
@@ -47,7 +49,11 @@ class Waiting:
             versions = [status.version for status in group.statuses.values()]
             if not versions or max(versions) >= group.version:
                 self._gone_since.pop(place, None)
-            elif now - self._gone_since.setdefault(place, now) > GONE_SECONDS:
+                continue
+            known = self._gone_since.get(place)
+            since = known[1] if known is not None and known[0] == group.version else now
+            self._gone_since[place] = group.version, since
+            if now - since > GONE_SECONDS:
                 found.append(place)
         return found
 
