@@ -163,6 +163,21 @@ def test_the_floor_is_that_of_the_busiest_line() -> None:
     assert found["links_goodput_bits_per_second"] == pytest.approx(8 * second / 6)
 
 
+@pytest.mark.parametrize(
+    ("floor", "computing", "word"),
+    [(9.0, 5.0, "half of its bytes"), (5.0, 9.0, "replicas"), (5.0, 5.0, "under way")],
+)
+def test_what_would_help_most_is_what_bounds_a_step(
+    floor: float, computing: float, word: str
+) -> None:
+    results: dict[str, float | bool] = {
+        "links_floor_seconds": floor,
+        "links_compute_seconds_per_stage": computing,
+        "links_step_seconds": 10.0,
+    }
+    assert word in links.would_help_most(results)
+
+
 def test_churn_is_held_against_the_same_steps_undisturbed() -> None:
     books = Audit(lost=0, doubled=0, unheard=0, counted=9)
     slow = Told(steps_of([3.0, 2.0, 1.5, 1.0], seconds=2.0), books, kills=1)

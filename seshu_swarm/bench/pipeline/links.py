@@ -21,6 +21,8 @@ from seshu_swarm.reports import Result
 
 STEPS = 8
 WARM_STEPS = 1
+# A step of which less is filled by its line, or by its computing, has these one after the other.
+OVERLAP = 0.7
 
 
 async def measure(stage: Stage) -> Outcome:
@@ -29,13 +31,24 @@ async def measure(stage: Stage) -> Outcome:
     async with town(stage, sizes, links=HOME) as built:
         steps = await built.until(WARM_STEPS + STEPS)
     results = results_of(sizes, steps, WARM_STEPS, max(steps))
-    tables.show("links like home", [results])
-    return Outcome(results, [{"section": "links", **asdict(sizes), **results}])
+    shown = results | {"would_help_most": would_help_most(results)}
+    tables.show("links like home", [shown])
+    return Outcome(results, [{"section": "links", **asdict(sizes), **shown}])
+
+
+def would_help_most(results: dict[str, Result]) -> str:
+    """By what bounds a step: its bytes, its computing, or neither of the two."""
+    floor = results["links_floor_seconds"]
+    computing = results["links_compute_seconds_per_stage"]
+    if max(floor, computing) < OVERLAP * results["links_step_seconds"]:
+        return "more microbatches under way, so that lines and stages work at the same time"
+    if computing >= floor:
+        return "more replicas: a step is bounded by computing"
+    return "stages that give each other what passes through the trainer now: half of its bytes"
 
 
 def results_of(sizes: Sizes, steps: dict[int, Step], first: int, last: int) -> dict[str, Result]:
-    """`_if_direct`: the floor if stages gave each other what passes through the trainer now;
-    `_if_alone`: if the passes' computing, one after another at the busiest stage, were all."""
+    """`_if_direct`: the floor if stages gave each other what passes through the trainer now."""
     rate = LinksConfig().up_bits_per_second / 8
     seconds, count = seconds_between(steps, first, last), last - first
     sums = steps[last].meter.since(steps[first].meter)
