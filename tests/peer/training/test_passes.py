@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -262,13 +263,21 @@ def test_of_two_passes_at_once_one_waits_for_the_other(
 ) -> None:
     bench = Bench(tmp_path, computing)
 
+    held_seconds, is_free = 0.1, Event()
+
     async def both() -> list[Output]:
         passes = bench.passes(0)
+        computing.submit(is_free.wait)
         asked = (passes.forward(id_of(number), FIRST, bench.input_BLM) for number in (0, 1))
-        return list(await asyncio.gather(*asked))
+        done = asyncio.gather(*asked)
+        # So long nothing is computed: the first pass has the turn, the second one waits for it.
+        await asyncio.sleep(held_seconds)
+        is_free.set()
+        return list(await done)
 
     first, second = asyncio.run(both())
-    assert first.wait_seconds < first.seconds / 2 < second.wait_seconds
+    assert first.wait_seconds < held_seconds / 2 < second.wait_seconds
+    assert first.seconds > held_seconds / 2
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
