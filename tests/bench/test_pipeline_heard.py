@@ -144,14 +144,15 @@ def test_speed_and_bytes_of_a_pipeline() -> None:
     assert found["bytes_per_token_per_boundary_by_d_model"] == pytest.approx(4)
 
 
-def test_processes_alone_are_measured_without_their_first_step() -> None:
-    events = [
-        {"step": n, "loss": 1.0, "time": 100 + 2.0 * n, "cpu_seconds": 30 + 1.0 * n}
+def test_processes_alone_are_measured_from_their_first_microbatch_on() -> None:
+    events: list[dict[str, Any]] = [
+        {"event": "microbatch", "time": 100 + 2.0 * n, "cpu_seconds": 30 + 1.0 * n}
         for n in (1, 2, 3)
     ]
-    found = Single.of(events, step_tokens=10)
-    assert (found.rate, found.cpu_seconds) == (5.0, 0.1)
+    found = Single.of([*events, {"event": "step", "step": 1, "loss": 4.0}], tokens=10)
+    assert (found.rate, found.cpu_seconds, found.losses) == (5.0, 0.1, {1: 4.0})
     assert math.isnan(Single.of(events[:1], 10).rate)
+    assert math.isnan(Single.of([], 10).rate)
 
 
 def test_the_floor_is_that_of_the_busiest_line() -> None:

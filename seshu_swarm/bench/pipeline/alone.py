@@ -32,8 +32,8 @@ def run(settings: AloneConfig) -> int:
     alone = Alone(settings)
     log.event("ready", "ready")
     for step in itertools.count(1):
-        facts = {"step": step, "loss": alone.step(step), "cpu_seconds": time.process_time()}
-        log.event("step", "step {step}: loss {loss:.4f}".format(**facts), **facts)
+        loss = alone.step(step)
+        log.event("step", f"step {step}: loss {loss:.4f}", step=step, loss=loss)
     return 0
 
 
@@ -75,6 +75,7 @@ class Alone:
         logits_BLV = self.model.logits(ids_BL[:, :-1])
         loss = functional.cross_entropy(logits_BLV.flatten(0, 1), ids_BL[:, 1:].flatten())
         (loss / self._settings.microbatches).backward()
+        log.fact("microbatch", number=number, cpu_seconds=time.process_time())
         return float(loss.detach())
 
     def _clipped(self) -> list[list[nn.Parameter]]:

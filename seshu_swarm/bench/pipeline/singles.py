@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from seshu_swarm.bench.pipeline.forks import PIPELINE
@@ -12,43 +14,51 @@ from seshu_swarm.bench.swarm.playing import Stage
 from seshu_swarm.children import Child, Children, Event
 
 STEP_SECONDS = 120.0
-# The first one is not measured.
-LEAST_STEPS = 3
+# Of microbatches, after the first, which is not measured.
+LEAST = 4
 
 
 @dataclass(frozen=True)
 class Single:
-    """`losses` by step, from 1; `rate` in tokens per second, `cpu_seconds` of a token, without step 1."""
+    """`losses` by step, from 1; `rate` in tokens per second, `cpu_seconds` of a token."""
 
     losses: dict[int, float]
     rate: float
     cpu_seconds: float
 
     @classmethod
-    def of(cls, events: list[Event], step_tokens: int) -> Single:
-        first, last = events[0], events[-1]
-        losses = {event["step"]: event["loss"] for event in events}
-        tokens = step_tokens * (len(events) - 1)
-        if not tokens:
+    def of(cls, events: list[Event], tokens: int) -> Single:
+        """`tokens`: of a microbatch."""
+        losses = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
+        told = [event for event in events if event["event"] == "microbatch"]
+        tokens *= len(told) - 1
+        if tokens <= 0:
             return cls(losses, math.nan, math.nan)
+        first, last = told[0], told[-1]
         rate = tokens / (last["time"] - first["time"])
         return cls(losses, rate, (last["cpu_seconds"] - first["cpu_seconds"]) / tokens)
 
 
 async def train_steps(stage: Stage, sizes: Sizes, steps: int) -> Single:
     """One process, for so many steps. Raises SeshuError."""
-    (single,) = await _train(stage, sizes, count=1, steps=steps, seconds=0.0)
-    return single
+    async with _training(stage, sizes, 1) as (alone,):
+        await _until(alone, "step", steps)
+        return Single.of(alone.events, sizes.microbatch_tokens)
 
 
 async def train_for(stage: Stage, sizes: Sizes, seconds: float, *, count: int) -> list[Single]:
-    """Side by side, for so long and a few steps at least. Raises SeshuError."""
-    return await _train(stage, sizes, count=count, steps=LEAST_STEPS, seconds=seconds)
+    """Side by side, for so long and a few microbatches at least. Raises SeshuError."""
+    async with _training(stage, sizes, count) as alone:
+        for child in alone:
+            await _until(child, "microbatch", 1)
+        await asyncio.sleep(seconds)
+        for child in alone:
+            await _until(child, "microbatch", LEAST)
+        return [Single.of(child.events, sizes.microbatch_tokens) for child in alone]
 
 
-async def _train(
-    stage: Stage, sizes: Sizes, *, count: int, steps: int, seconds: float
-) -> list[Single]:
+@asynccontextmanager
+async def _training(stage: Stage, sizes: Sizes, count: int) -> AsyncIterator[list[Child]]:
     folder, seed = stage.new_folder(), stage.settings.seed
     base = fresh_base(folder / "base", sizes, seed)
     text = write_text(folder / "text.jsonl", seed)
@@ -57,21 +67,16 @@ async def _train(
     children = Children(folder / "logs", lambda name, event: None)
     try:
         names = [f"alone {number}" for number in range(count)]
-        alone = [await children.start(name, PIPELINE, arguments) for name in names]
-        for child in alone:
-            await _until(child, 1)
-        await asyncio.sleep(seconds)
-        for child in alone:
-            await _until(child, steps)
-        return [Single.of(_steps(child), sizes.step_tokens) for child in alone]
+        yield [await children.start(name, PIPELINE, arguments) for name in names]
     finally:
         await children.end()
 
 
-async def _until(child: Child, step: int) -> None:
-    while (done := len(_steps(child))) < step:
-        await child.wait_for("step", seconds=STEP_SECONDS, matching=lambda e: e["step"] > done)
+async def _until(child: Child, name: str, count: int) -> None:
+    """Until there are so many events of that name."""
 
+    def known() -> list[Event]:
+        return [event for event in child.events if event["event"] == name]
 
-def _steps(child: Child) -> list[Event]:
-    return [event for event in child.events if event["event"] == "step"]
+    while (found := known())[count - 1 :] == []:
+        await child.wait_for(name, seconds=STEP_SECONDS, matching=lambda e: e not in found)

@@ -62,8 +62,12 @@ class Sizes:
 
     @property
     def step_tokens(self) -> int:
+        return self.num_microbatches * self.microbatch_tokens
+
+    @property
+    def microbatch_tokens(self) -> int:
         """The last token of a sequence predicts nothing."""
-        return self.num_microbatches * self.batch_size * (self.length - 1)
+        return self.batch_size * (self.length - 1)
 
     def run_flags(self, checkpoint_steps: int) -> list[str]:
         """Of `coordinator run`."""
