@@ -44,7 +44,7 @@ def swarm(folder: Path) -> Iterator[Processes]:
 def link(folder: Path, swarm: Processes) -> str:
     run = open_run(folder / "run", ["hi", "ta"], pretrain_steps=2)
     flags = ("--train-steps", "100000", "--max-threads", "1")
-    link: str = swarm.coordinator(run.path, *SMALL, *flags).ready(seconds=60)["link"]
+    link: str = swarm.coordinator(run.path, *SMALL, *flags).ready(seconds=120)["link"]
     for blocks in ("0:1", "1:2"):
         swarm.host(link, blocks, "--max-threads", "1")
     return link
@@ -63,8 +63,8 @@ def test_own_text_is_fed_until_ctrl_c_and_the_owner_is_shown(
     (tmp_path / "text/hi.txt").write_text("पानी बहता है और नदी गाती है।\n\n" * 200)
     flags = ("--data", str(tmp_path / "text"), "--languages", "hi", "--max-in-flight", "2")
     trainer = trainer_of(swarm, link, tmp_path / "state", *flags)
-    first = trainer.wait_for("trained-step", seconds=60)
-    later = trainer.wait_for("trained-step", seconds=60, number=6)
+    first = trainer.wait_for("trained-step", seconds=120)
+    later = trainer.wait_for("trained-step", seconds=120, number=6)
     assert later["step"] > first["step"]
     assert 0 < later["loss"] < 7, "near the logarithm of 256"
     start = later["numbers"][0]
@@ -72,7 +72,7 @@ def test_own_text_is_fed_until_ctrl_c_and_the_owner_is_shown(
     assert start > first["numbers"][-1]
     trainer.wait_for("progress", seconds=10)
     trainer.process.send_signal(2)
-    assert trainer.wait(seconds=15) == 130
+    assert trainer.wait(seconds=30) == 130
     shown = json.loads((tmp_path / "state/status.json").read_bytes())
     assert (shown["role"], shown["doing"]) == ("train", "training")
     assert shown["sent_bytes"] > 0
@@ -85,13 +85,13 @@ def test_an_upload_limit_pauses_it_and_the_step_goes_on_without(
     swarm: Processes, link: str, tmp_path: Path
 ) -> None:
     limited = trainer_of(swarm, link, tmp_path / "limited", "--max-upload-per-day", "100KB")
-    assert "UPLOAD_LIMIT" in limited.wait_for("paused", seconds=60)["reason"]
+    assert "UPLOAD_LIMIT" in limited.wait_for("paused", seconds=120)["reason"]
     other = trainer_of(swarm, link, tmp_path / "other")
-    other.wait_for("trained-step", seconds=60, number=3)
+    other.wait_for("trained-step", seconds=120, number=3)
     assert limited.process.poll() is None
     for trainer in (limited, other):
         trainer.process.send_signal(2)
-        assert trainer.wait(seconds=15) == 130
+        assert trainer.wait(seconds=30) == 130
 
 
 @pytest.mark.swarm
@@ -99,7 +99,7 @@ def test_a_language_that_the_run_is_not_trained_on_is_refused(
     swarm: Processes, link: str, tmp_path: Path
 ) -> None:
     foreign = trainer_of(swarm, link, tmp_path, "--languages", "bn")
-    assert foreign.wait(seconds=60) == UsageError.exit_code
+    assert foreign.wait(seconds=120) == UsageError.exit_code
     assert "is trained on hi, ta" in foreign.tail()
 
 
@@ -125,8 +125,8 @@ def test_text_that_is_not_there_is_refused_before_anybody_is_joined() -> None:
 def test_a_run_that_is_not_trained_through_peers_says_so(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", ["hi"], pretrain_steps=2)
     with Processes(tmp_path / "swarm") as swarm:
-        link = swarm.coordinator(run.path).ready(seconds=60)["link"]
+        link = swarm.coordinator(run.path).ready(seconds=120)["link"]
         where = ("--join", link, "--state-dir", str(tmp_path / "state"), "--host", "127.0.0.1")
         trainer = swarm.start("seshu_swarm.peer", "train", *where)
-        assert trainer.wait(seconds=60) == UsageError.exit_code
+        assert trainer.wait(seconds=120) == UsageError.exit_code
         assert "is not trained through its peers now" in trainer.tail()
