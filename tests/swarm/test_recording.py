@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -40,7 +41,8 @@ def switch_off(process: subprocess.Popen[bytes]) -> None:
     family = [psutil.Process(process.pid)]
     family += family[0].children(recursive=True)
     for one in family:
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it had just ended by itself
+            one.kill()
     psutil.wait_procs(family[1:], timeout=10)
 
 
