@@ -198,8 +198,9 @@ class Training:
 
     async def _watch(self, life: Stop) -> None:
         """What the owner allows, and what the owner is shown."""
+        reason = self._pause_reason()
         self._show("training")
-        if reason := self._pause_reason():
+        if reason:
             log.event("paused", f"paused: {reason}", reason=reason)
             life.set()
 
