@@ -10,6 +10,8 @@ in the same thread as the accumulation: between the two the round may have ended
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from seshu_swarm.errors import RefusalError
 from seshu_swarm.pipeline.messages import (
     FIRST,
@@ -39,12 +41,14 @@ class StageLedger:
         self.phase = Phase.OPEN
         self._listed = frozenset[MicrobatchId]()
         self._counted = set[MicrobatchId]()
+        self._lacking = frozenset[str]()
         self._withdrawn: dict[MicrobatchId, int] = {}
 
     @property
     def status(self) -> Status:
         claim = frozenset(self._counted) if self.phase > Phase.OPEN else frozenset()
-        return Status(self.version, self.round, self.phase, claim)
+        lacking = self._lacking if self.phase is Phase.FAILED else frozenset()
+        return Status(self.version, self.round, self.phase, claim, lacking)
 
     def obey(self, order: Order) -> Effect:
         """Orders of the past, and those that do not fit what is here, change nothing."""
@@ -101,10 +105,10 @@ class StageLedger:
         self._arrive(Version(self.version.step + 1, round_))
         return True
 
-    def average_failed(self, round_: int) -> None:
-        """The gradients are as they were, and sealed."""
+    def average_failed(self, round_: int, lacking: Iterable[str] = ()) -> None:
+        """The gradients are as they were, and sealed. `lacking`: whose part did not come."""
         if round_ == self.round and self.phase is Phase.AVERAGING:
-            self.phase = Phase.FAILED
+            self.phase, self._lacking = Phase.FAILED, frozenset(lacking)
 
     def downloaded(self, version: Version) -> bool:
         """True means: take these weights and forget all gradients."""

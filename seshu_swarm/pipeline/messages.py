@@ -44,12 +44,14 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """Of a replica. `claim`: what it has counted, told once it is sealed and counts no more."""
+    """Of a replica. `claim`: what it has counted, told once it is sealed and counts no more. `lacking`:
+    of an average that failed here, the members whose part did not come."""
 
     version: Version
     round: int
     phase: Phase
     claim: frozenset[MicrobatchId] = frozenset()
+    lacking: frozenset[str] = frozenset()
 
     @property
     def age(self) -> tuple[Version, int, Phase]:

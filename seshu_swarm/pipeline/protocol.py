@@ -106,6 +106,7 @@ class StatusMessage(Message):
     round: Round
     phase: Annotated[int, Field(ge=0, le=3)]
     claim: Ids
+    lacking: Annotated[list[Name], Field(max_length=MAX_MEMBERS)] = Field(default_factory=list)
 
 
 class FedMessage(Message):
@@ -295,12 +296,17 @@ def of_status(status: Status) -> StatusMessage:
         round=status.round,
         phase=int(status.phase),
         claim=of_ids(status.claim),
+        lacking=sorted(status.lacking),
     )
 
 
 def to_status(message: StatusMessage) -> Status:
     return Status(
-        to_version(message.version), message.round, Phase(message.phase), to_ids(message.claim)
+        to_version(message.version),
+        message.round,
+        Phase(message.phase),
+        to_ids(message.claim),
+        frozenset(message.lacking),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from seshu_swarm.coordinator.conducting.roster import AVOID_SECONDS
@@ -21,8 +23,18 @@ def begun() -> Scene:
     return scene
 
 
-def play(scene: Scene, bad: str, *, turns: int, seconds: float = 0.1) -> int:
-    """Everybody obeys and feeds; averages with `bad` fail at all. How many failed."""
+Lacking = Callable[[str], set[str]]
+
+
+def nobody(name: str) -> set[str]:
+    return set()
+
+
+def play(
+    scene: Scene, bad: str, *, turns: int, seconds: float = 0.1, lacking: Lacking = nobody
+) -> int:
+    """Everybody obeys and feeds; averages with `bad` fail at all, and each says whom it was lacking. How
+    many failed."""
     num_failed = 0
     for _ in range(turns):
         scene.clock.now += seconds
@@ -44,27 +56,62 @@ def play(scene: Scene, bad: str, *, turns: int, seconds: float = 0.1) -> int:
                     scene.say(actor)
                 scene.clock.now += seconds
                 for actor in there:
+                    ledger = actor.ledger
                     if fails:
-                        actor.ledger.average_failed(actor.ledger.round)
+                        ledger.average_failed(ledger.round, lacking(ledger.name))
                     else:
-                        actor.ledger.averaged(actor.ledger.round)
+                        ledger.averaged(ledger.round)
         for actor in list(scene.actors.values()):
             if actor.member.name in scene.course.roster:
                 scene.say(actor)
     return num_failed
 
 
+def gone_of(scene: Scene) -> list[str]:
+    return [name for name in (A, B, D) if name not in scene.course.roster]
+
+
 @pytest.mark.parametrize("bad", [A, B, D])
-def test_who_fails_every_average_is_left_out_by_name_and_found_the_second_time(
-    bad: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("says", [nobody, lambda name: {A, B, D}], ids=["nobody", "all"])
+def test_who_is_lacking_is_left_out_by_name(
+    bad: str, says: Lacking, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Whatever it says itself."""
+    scene = begun()
+    lacking: Lacking = lambda name: says(name) if name == bad else {bad}
+    num_failed = play(scene, bad, turns=60, lacking=lacking)
+    assert (scene.course.made, num_failed, gone_of(scene)) == (1, 3, [bad])
+    assert f"{bad} is avoided for {AVOID_SECONDS:.0f} s: averages" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("newest", [A, B, D])
+def test_of_two_that_lack_one_another_the_newer_one_goes(newest: str) -> None:
+    """The one word against the other; the third one lacks nobody."""
+    scene = begun()
+    old = [name for name in (A, B, D) if name != newest]
+    play(scene, "nobody", turns=20)
+    scene.course.roster.remove(newest)
+    scene.course.conductor.lost(0, newest)
+    for _ in range(2):
+        scene.course.begin()
+        play(scene, "nobody", turns=20)
+    made, version = scene.course.made, scene.course.conductor.groups[0].version
+    scene.enlist(newest[0], 0, ledger=StageLedger(newest, version))
+    scene.course.begin()
+    pairs = {newest: {old[0]}, old[0]: {newest}}
+    play(scene, newest, turns=60, lacking=lambda name: pairs.get(name, set()))
+    assert scene.course.made == made + 1
+    assert gone_of(scene) == [newest]
+
+
+@pytest.mark.parametrize("bad", [A, B, D])
+def test_who_fails_every_average_is_found_the_second_time_where_nobody_says_who(bad: str) -> None:
     """The first time a member without fault may go first; alone, even the one at fault makes the step."""
     scene = begun()
     num_failed = play(scene, bad, turns=60)
     assert scene.course.made == 1
-    gone = [name for name in (A, B, D) if name not in scene.course.roster]
+    gone = gone_of(scene)
     assert gone and num_failed == 3 * len(gone)
-    assert f"{gone[0]} is avoided for {AVOID_SECONDS:.0f} s: averages" in capsys.readouterr().out
     scene.clock.now += AVOID_SECONDS
     for member in scene.course.roster:
         member.heard_at = scene.clock.now

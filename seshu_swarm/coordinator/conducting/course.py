@@ -185,8 +185,6 @@ class Course:
             member.complained_at = now
             text = f"{member.name} complains about {message.name}: {message.reason}"
             log.event("complaint", text, member=message.name, by=member.name, reason=message.reason)
-        if member.group == about.group:
-            self._failing.blame(member.name, about.name)
         if self.roster.complained(member.name, message.name, now=now):
             self.send_away(about, f"complaints, the last one: {message.reason}")
 

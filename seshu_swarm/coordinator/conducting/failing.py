@@ -1,8 +1,9 @@
 """Averages that fail again and again: whom to leave out, so that the others can go on. Pure; times are given.
 
 An average is of exactly its members, so that one that cannot be reached, or never answers, fails it for
-all, and nobody outside sees whose fault it is. One member after another is left out, the one first that was
-there when most averages failed since its last that did not; so whoever is at fault is soon known.
+all. Each names whose part it lacked. Of two that are named together one is at fault, whoever of them says
+so; who is named together with most others is left out. Where that does not tell: who was there when most
+averages failed since its last that did not, and then who made the fewest. After each the others begin anew.
 """
 
 from __future__ import annotations
@@ -16,62 +17,97 @@ from seshu_swarm.pipeline.protocol import MAX_MEMBERS, peer_of
 # Three rounds of a step that fail at once, or six that time ran out for: members of a slow line first
 # have to find out how slow it is, and double their time with each.
 ENOUGH_POINTS, QUICK_POINTS, SLOW_POINTS = 6, 2, 1
-SLOW_SECONDS = 4.0
+SLOW_SECONDS = 3.0
 
 
 class Failing:
-    """Of one plan."""
+    """Of one plan. Peers are remembered, not members, which are new at each start."""
 
     def __init__(self) -> None:
-        self._step: dict[int, Version] = {}
-        self._points: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        self._round: dict[int, tuple[int, float]] = {}
-        self._failed: dict[int, int] = {}
-        self._blames: dict[str, set[str]] = {}
-        # Since the last one that did not fail, by peer: a member is new at each start.
-        self._record: Counter[str] = Counter()
+        self._groups: defaultdict[int, _Group] = defaultdict(_Group)
+        # Of each peer, those it was named together with since its last average that did not fail.
+        self._partners: dict[str, set[str]] = {}
+        self._failed: Counter[str] = Counter()
+        self._made: Counter[str] = Counter()
 
     def note(self, place: int, group: StageGroup, name: str, status: Status, *, now: float) -> None:
         """What a member says, before the group hears it."""
-        if group.phase is not StagePhase.COMMITTING or name not in group.members:
-            return
-        if status.version.step > group.version.step:
-            if len(group.members) > 1:  # alone, nobody has to be reached
-                self._record.pop(peer_of(name), None)
-            return
-        if self._step.get(place) != group.version:
-            self._step[place], self._points[place] = group.version, Counter()
-        is_here = (status.version, status.round) == (group.version, group.round)
-        if not is_here or status.phase < Phase.AVERAGING:
-            return
-        if self._round.get(place, (-1, now))[0] != group.round:
-            self._round[place] = group.round, now
-        if status.phase is Phase.FAILED and self._failed.get(place) != group.round:
-            self._failed[place] = group.round
-            self._count(place, group, now - self._round[place][1])
-
-    def blame(self, by: str, name: str) -> None:
-        """A member complains about another one of its group."""
-        if name in self._blames or len(self._blames) < MAX_MEMBERS:
-            self._blames.setdefault(name, set()).add(peer_of(by))
+        here = self._groups[place]
+        if group.phase is StagePhase.COMMITTING:
+            here.begin(group, now)
+        if name in here.members and status.version.step > here.turn[0].step:
+            here.members -= {name}
+            self._succeeded(peer_of(name))
+        is_here = name in here.members and (status.version, status.round) == here.turn
+        if is_here and status.phase is Phase.FAILED:
+            self._named(name, status.lacking & here.members)
+            if here.fails(now):
+                self._failed.update({peer_of(member) for member in here.members})
 
     def left_out(self, place: int) -> str | None:
         """Who should be left out now, if anybody; the others begin anew."""
-        points = self._points[place]
-        names = [name for name, found in points.items() if found >= ENOUGH_POINTS]
-        if not names:
-            return None
-        points.clear()
-        found = max(
-            names, key=lambda n: (self._record[peer_of(n)], len(self._blames.get(n, ())), n)
-        )
-        self._blames.clear()
-        return found
+        found = self._groups[place].overdue()
+        return max(found, key=self._suspicion) if found else None
 
-    def _count(self, place: int, group: StageGroup, seconds: float) -> None:
-        points = SLOW_POINTS if seconds >= SLOW_SECONDS else QUICK_POINTS
-        for name in group.members:
-            self._points[place][name] += points
-        if len(self._record) > MAX_MEMBERS:
-            self._record = Counter(dict(self._record.most_common(MAX_MEMBERS // 2)))
-        self._record.update({peer_of(name) for name in group.members})
+    def _suspicion(self, name: str) -> tuple[int, int, int, str]:
+        peer = peer_of(name)
+        return len(self._partners.get(peer, ())), self._failed[peer], -self._made[peer], name
+
+    def _named(self, by: str, names: frozenset[str]) -> None:
+        for one, other in ((peer_of(by), peer_of(name)) for name in names):
+            if one != other:
+                self._partners.setdefault(one, set()).add(other)
+                self._partners.setdefault(other, set()).add(one)
+
+    def _succeeded(self, peer: str) -> None:
+        for other in self._partners.pop(peer, ()):
+            self._partners.get(other, set()).discard(peer)
+        self._failed.pop(peer, None)
+        self._made[peer] += 1
+        self._forget()
+
+    def _forget(self) -> None:
+        """Those of whom least is known, where peers are many."""
+        for counter in (self._failed, self._made):
+            if len(counter) > 2 * MAX_MEMBERS:
+                kept = dict(counter.most_common(MAX_MEMBERS))
+                counter.clear()
+                counter.update(kept)
+
+
+class _Group:
+    """The averages of one group: `members` of the newest who have not made it, `turn` its version and
+    round."""
+
+    def __init__(self) -> None:
+        self.turn = Version(-1, -1), -1
+        self.members = frozenset[str]()
+        self._since = 0.0
+        self._has_failed = False
+        self._points: Counter[str] = Counter()
+
+    def begin(self, group: StageGroup, now: float) -> None:
+        if self.turn == (group.version, group.round):
+            return
+        if self.turn[0] != group.version:
+            self._points.clear()
+        # Alone, nobody has to be reached.
+        members = group.members if len(group.members) > 1 else frozenset[str]()
+        self.turn, self.members = (group.version, group.round), members
+        self._since, self._has_failed = now, False
+
+    def fails(self, now: float) -> bool:
+        """Whether this is the first that is heard of it."""
+        if self._has_failed:
+            return False
+        self._has_failed = True
+        points = SLOW_POINTS if now - self._since >= SLOW_SECONDS else QUICK_POINTS
+        self._points.update(dict.fromkeys(self.members, points))
+        return True
+
+    def overdue(self) -> list[str]:
+        """Members of so many failed averages of a step that one of them must go: told once."""
+        names = [name for name, points in self._points.items() if points >= ENOUGH_POINTS]
+        if names:
+            self._points.clear()
+        return names

@@ -3,8 +3,9 @@
 A member sends its sum of shard j to member j, who averages them (`shards`) and answers everybody with
 the same bytes: equal at all members to the bit. Whoever lacks a part in time, or gets one of a wrong
 size or with NaN, gives the average up and refuses those who wait for it, so that it fails at all of
-them at once. A shard that comes before this member was told to average waits unread in its stream.
-Knows no weights.
+them at once. Sums have less time than answers, which wait for sums: so a refusal comes before the end of
+the time, and who is `lacking` at the end is at fault itself, or its line is.
+A shard that comes before this member was told to average waits unread in its stream. Knows no weights.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from seshu_swarm import frames
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.chunks import receive_bytes, send_bytes
 from seshu_swarm.dht import Swarm
-from seshu_swarm.errors import DeadlineError, PeerError, PeerLostError, ProtocolError
+from seshu_swarm.errors import DeadlineError, PeerError, ProtocolError, RefusalError
 from seshu_swarm.peer.training import shards
 from seshu_swarm.peer.training.gathering import Gathering
 from seshu_swarm.peer.training.shards import Shards
@@ -44,8 +45,8 @@ logger = logging.getLogger(__name__)
 AVERAGE_SECONDS = 5.0
 MAX_AVERAGE_SECONDS = 120.0
 ASK_SECONDS = 10.0
-# Longer than the conductor takes to see that a member is gone.
-UNREACHED_SECONDS = 10.0
+# Of the time of an average: until the sums of all are there.
+SUMS_SHARE = 0.7
 MAX_WAITING_OF_ONE = 2
 MAX_WAITING = 1_000
 
@@ -54,7 +55,8 @@ Blame = Callable[[str, str], None]
 
 class Averaging:
     """Of one member of `group`, whose phase and round `ledger` knows. `blame(name, reason)` is told of
-    members whose numbers cannot be used."""
+    members whose numbers cannot be used. `lacking`: whose part of the last average did not come; not
+    those who refused it, because they lacked somebody's part themselves."""
 
     def __init__(
         self, swarm: Swarm, ledger: StageLedger, *, plan: str, group: int, blame: Blame
@@ -63,9 +65,9 @@ class Averaging:
         self._plan, self._group = plan, group
         self._turn: tuple[tuple[Version, int], asyncio.Future[Gathering]] | None = None
         self._waiting: Counter[str] = Counter()
-        self._unreached: dict[str, float] = {}
         self._bytes_per_second = float("inf")
         self._least_seconds = AVERAGE_SECONDS
+        self.lacking = frozenset[str]()
 
     async def average(self, commit: Commit, summed: Tensor) -> Tensor:
         """The flat average over the ids of all members; `summed` is what was counted here.
@@ -76,17 +78,19 @@ class Averaging:
         num_bytes = Shards(commit.members, summed.numel()).num_bytes_exchanged(me)
         seconds = patience_seconds(num_bytes, self._bytes_per_second, least=self._least_seconds)
         gathering, began = Gathering(commit, me, summed, seconds=seconds), time.monotonic()
-        self._unreached = {n: at for n, at in self._unreached.items() if n in dict(commit.members)}
         self._future_of(commit.version, commit.round).set_result(gathering)
-        parts = [self._exchange(gathering, name) for name, _ in commit.members if name != me]
+        others = [name for name, _ in commit.members if name != me]
+        settling = gathering.settle(SUMS_SHARE * seconds)
         try:
-            working = all_of([gathering.settle(), *parts])
+            working = all_of([settling, *(self._exchange(gathering, name) for name in others)])
             await frames.within(seconds, working, f"the average of round {commit.round}")
         except DeadlineError:
             # A slow line is not measured before it has got through once.
             self._least_seconds = min(2 * seconds, MAX_AVERAGE_SECONDS)
+            gathering.lacking = gathering.lacking or set(gathering.unanswered)
             raise
         finally:
+            self.lacking = frozenset(gathering.lacking)
             gathering.give_up()
         self._least_seconds = AVERAGE_SECONDS
         self._bytes_per_second = max(1, num_bytes) / (time.monotonic() - began)
@@ -153,6 +157,7 @@ class Averaging:
             data = await receive_bytes(channel, given.num_bytes, seconds=seconds, what=what)
             gathering.add(given.sender, await asyncio.to_thread(shards.from_bytes, data, what))
         except PeerError as error:
+            gathering.lacking.add(given.sender)
             gathering.fail(error)
             self._blame_if_wrong(given.sender, error)
             raise
@@ -161,8 +166,12 @@ class Averaging:
         """My sums of the shard that another member averages, for its average. Raises PeerError."""
         commit, place = gathering.commit, gathering.shards.of(name)
         data, what = shards.to_bytes(gathering.summed[place]), f"the shard averaged by {name}"
-        dial_seconds = gathering.left_seconds
-        channel = await self._dial(name, dial_seconds)
+        seconds = gathering.left_seconds
+        try:
+            channel = await self._swarm.open(peer_of(name), AVERAGES, seconds=seconds)
+        except PeerError:
+            gathering.lacking.add(name)
+            raise
         try:
             await channel.send(self._shard_of(commit, len(data)))
             await send_bytes(channel, data)
@@ -173,25 +182,14 @@ class Averaging:
             seconds = gathering.left_seconds
             data = await receive_bytes(channel, len(data), seconds=seconds, what=what)
             gathering.result[place] = await asyncio.to_thread(shards.from_bytes, data, what)
+            gathering.unanswered.discard(name)
         except PeerError as error:
+            if not isinstance(error, RefusalError):
+                gathering.lacking.add(name)
             self._blame_if_wrong(name, error)
             raise
         finally:
             channel.close()
-
-    async def _dial(self, name: str, seconds: float) -> Channel:
-        """Whoever the conductor hears and I cannot reach for long would fail every round: it is blamed.
-        Raises PeerError."""
-        now = time.monotonic()
-        try:
-            channel = await self._swarm.open(peer_of(name), AVERAGES, seconds=seconds)
-        except (PeerLostError, DeadlineError) as error:
-            since = self._unreached.setdefault(name, now)
-            if now - since > UNREACHED_SECONDS:
-                self._blame(name, f"not reached for {now - since:.0f} s: {error}")
-            raise
-        self._unreached.pop(name, None)
-        return channel
 
     def _shard_of(self, commit: Commit, num_bytes: int) -> GiveShard:
         return GiveShard(

@@ -11,8 +11,9 @@ import time
 import torch
 from torch import Tensor
 
+from seshu_swarm import frames
 from seshu_swarm.channel import refusal
-from seshu_swarm.errors import PeerError, ProtocolError
+from seshu_swarm.errors import DeadlineError, PeerError, ProtocolError
 from seshu_swarm.peer.training import shards
 from seshu_swarm.peer.training.shards import Shards
 from seshu_swarm.pipeline.messages import Commit
@@ -23,7 +24,8 @@ from seshu_swarm.protocol import Refusal
 class Gathering:
     """Of member `name`; `summed`, flat over all shards, is what it counted.
 
-    `average` is that of its own shard, `result` that of all, as they come.
+    `average` is that of its own shard, `result` that of all, as they come. `unanswered`: whose shards of
+    it are not there. `lacking`: members whose sums or answer should be there, and are not.
     """
 
     def __init__(self, commit: Commit, name: str, summed: Tensor, *, seconds: float) -> None:
@@ -35,6 +37,8 @@ class Gathering:
         self._ends_at = time.monotonic() + seconds
         self._whole: asyncio.Future[None] = loop.create_future()
         self._expected = {name}
+        self.unanswered = {other for other, _ in commit.members if other != name}
+        self.lacking = set[str]()
         self._sums: dict[str, Tensor] = {}
         self.add(name, summed[self.shards.of(name)])
 
@@ -69,9 +73,14 @@ class Gathering:
         if len(self._sums) == len(self.shards.members) and not self._whole.done():
             self._whole.set_result(None)
 
-    async def settle(self) -> None:
-        """The own shard, once all have sent. Raises what it failed with."""
-        await asyncio.shield(self._whole)
+    async def settle(self, seconds: float) -> None:
+        """The own shard, once all have sent. Raises what it failed with; DeadlineError where sums still
+        lack after `seconds`."""
+        try:
+            await frames.within(seconds, asyncio.shield(self._whole), "the sums of all members")
+        except DeadlineError:
+            self.lacking.update(dict(self.commit.members).keys() - self._sums.keys())
+            raise
         average_S = await asyncio.to_thread(shards.mean, self._sums, self.shards.num_ids)
         if not self.average.done():
             self.average.set_result(average_S)

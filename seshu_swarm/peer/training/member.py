@@ -203,7 +203,7 @@ class Member:
                 step = partial(self.part.apply, average, commit.version)
         except PeerError as error:
             logger.warning("round %d of group %d failed: %s", commit.round, self.group, error)
-            self.ledger.average_failed(commit.round)
+            self.ledger.average_failed(commit.round, self._averaging.lacking)
         else:
             if self.ledger.averaged(commit.round):
                 await self._change(before, step)

@@ -165,6 +165,8 @@ def test_a_member_that_never_begins_fails_it_in_time(
     assert all(isinstance(failure, PeerError) for failure in failures)
     assert time.monotonic() - began < 4.0
     assert not members[0].blamed and not members[1].blamed  # slow is not wrong
+    lacking = [member.averaging.lacking for member in members[:2]]
+    assert set().union(*lacking) == {members[2].name}
 
 
 def test_patience_grows_until_it_has_got_through_once(
@@ -183,7 +185,8 @@ def test_patience_grows_until_it_has_got_through_once(
         with pytest.raises(DeadlineError):
             loopback.run(members[0].average(commit, sums[members[0].name]))
         waited.append(time.monotonic() - began)
-    assert 0.5 <= waited[0] < 0.9 and 1.0 <= waited[1] < 1.6
+    # The sums lack, which have 0.7 of the time.
+    assert 0.35 <= waited[0] < 0.65 and 0.7 <= waited[1] < 1.3
 
 
 def test_a_member_that_dies_in_the_middle_fails_it_at_once(
@@ -314,21 +317,13 @@ def test_a_member_that_is_just_in_time_does_not_stretch_the_next_average_without
     assert fast == averaging.AVERAGE_SECONDS
 
 
-def test_a_member_that_cannot_be_reached_for_long_is_named(
-    loopback: Loopback, replicas: list[Replica], monkeypatch: pytest.MonkeyPatch
+def test_a_member_that_cannot_be_reached_is_lacking(
+    loopback: Loopback, replicas: list[Replica]
 ) -> None:
     """Nobody else sees it: the conductor hears it each half second."""
-    monkeypatch.setattr(averaging, "UNREACHED_SECONDS", 0.5)
     member, nowhere = replicas[0], f"{loopback.identity('nowhere').peer_id}#00000001"
-    sums, began = torch.ones(NUM_VALUES), time.monotonic()
-    round_ = ROUND
-    while not member.blamed:
-        assert time.monotonic() - began < 20.0
-        member.seal(round_)
-        commit = Commit(FIRST, round_, tuple(sorted([(member.name, 1), (nowhere, 1)])))
-        with pytest.raises(PeerError):
-            loopback.run(member.average(commit, sums))
-        round_ += 1
-    assert time.monotonic() - began > 0.5 and round_ > ROUND + 1
-    assert {name for name, _ in member.blamed} == {nowhere}
-    assert "not reached for" in member.blamed[0][1]
+    commit = Commit(FIRST, ROUND, tuple(sorted([(member.name, 1), (nowhere, 1)])))
+    with pytest.raises(PeerError):
+        loopback.run(member.average(commit, torch.ones(NUM_VALUES)))
+    assert member.averaging.lacking == {nowhere}
+    assert not member.blamed  # it may be the line's fault
