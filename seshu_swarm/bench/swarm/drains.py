@@ -2,7 +2,7 @@
 
 In turn a host is asked to end, and comes back on the blocks it was told to host; or it gets SIGUSR1,
 hands its sessions over and hosts blocks that need it more. Only a host whose blocks others have too is
-asked. No session may fail and no token may change.
+asked, and one that nobody talks through only where there is no other. No session may fail and no token may change.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ async def measure(
     async with crowd.living():
         await crowd.until_all_speak(seconds=SPEAK_SECONDS)
         for number in range(settings.drains):
-            host = rng.choice(village.spare_hosts())
+            spare = village.spare_hosts()
+            busy = [host for host in spare if crowd.goes_through(host.peer_id)]
+            host = rng.choice(busy or spare)
             rows.append(await _move(host, list(Move)[number % len(Move)], user))
     shown = [asdict(row) for row in rows]
     lives = [asdict(live.row_of(crowd.lives, during="moves", revision=model.revision[:12]))]

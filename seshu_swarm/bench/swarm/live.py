@@ -52,6 +52,7 @@ class Crowd:
         self._prompts = [prompt(PROMPT_TOKENS, seed + number) for number in range(num_sessions)]
         self._expected: dict[str, list[list[int]]] = {}
         self._speaking: Counter[str] = Counter()
+        self._talks = set[Talk]()
         self._is_over = False
 
     async def learn(self, model: RandomModel) -> None:
@@ -76,6 +77,10 @@ class Crowd:
     def num_speaking(self, revision: str) -> int:
         """Sessions of this revision that have their first token and go on."""
         return self._speaking[revision]
+
+    def goes_through(self, peer_id: str) -> bool:
+        """Whether a session that has its first token needs this peer for the next one."""
+        return any(peer_id in talk.peers for talk in self._talks)
 
     async def until_all_speak(self, *, seconds: float) -> None:
         """Raises DeadlineError."""
@@ -108,11 +113,13 @@ class Crowd:
         try:
             await talk.read(self._prompts[number])
             self._speaking[talk.revision] += 1
+            self._talks.add(talk)
             try:
                 while len(waits) < num_tokens and not self._is_over:
                     waits.append((await talk.next()).seconds)
             finally:
                 self._speaking[talk.revision] -= 1
+                self._talks.discard(talk)
         except PeerError as error:
             logger.error("a session ended after %d tokens: %s", len(talk.ids), error)
             has_failed = True
