@@ -303,8 +303,8 @@ def test_weights_that_the_ledger_names_are_applied_though_the_plan_is_over(
         executor, going_on = group.living[0].executor, threading.Event()
         settle = gathering.Gathering.settle
 
-        async def and_then_a_pass(self: gathering.Gathering) -> None:
-            await settle(self)
+        async def and_then_a_pass(self: gathering.Gathering, seconds: float) -> None:
+            await settle(self, seconds)
             executor.submit(going_on.wait, 10.0)
 
         monkeypatch.setattr(gathering.Gathering, "settle", and_then_a_pass)
