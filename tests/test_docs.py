@@ -26,6 +26,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/limits.md",
     "docs/pipeline.md",
+    "docs/plan.md",
     "docs/policies.md",
     "docs/wire.md",
     "tests/vectors/README.md",
