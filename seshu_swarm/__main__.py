@@ -7,11 +7,15 @@ from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.cli import Command
 from seshu_swarm.demo.config import DemoConfig
 from seshu_swarm.planning.config import PlanConfig
+from seshu_swarm.presets.config import PresetsConfig
 
 COMMANDS = (
     Command("demo", DemoConfig, "seshu_swarm.demo.run:run", "A whole swarm round on this machine."),
     Command("bench", BenchConfig, "seshu_swarm.bench.run:run", "Measure something, by name."),
     Command("plan", PlanConfig, "seshu_swarm.planning.run:run", "Say what a budget buys."),
+    Command(
+        "presets", PresetsConfig, "seshu_swarm.presets.listing:run", "List settings to train by."
+    ),
 )
 ABOUT = """Small language models by the public, for the public.
 Roles: python -m seshu_swarm.peer (donors), python -m seshu_swarm.coordinator (maintainers),

@@ -87,8 +87,9 @@ class PretrainConfig(RunFolderConfig):
     )
     d_model: int = setting(128, "Width of the residual stream of a fresh base.")
     num_blocks: int = setting(4, "Number of Mamba blocks of a fresh base.")
-    batch_size: int = setting(4, "Sequences per step.")
+    batch_size: int = setting(4, "Sequences computed at once.")
     length: int = setting(256, "Bytes per sequence.")
+    accumulate: int = setting(1, "Batches whose gradients make one optimiser step.")
     learning_rate: float | None = setting(
         None, "Peak learning rate of AdamW; unset: 4e-3 for a fresh base, 1e-3 to train it further."
     )

@@ -150,7 +150,9 @@ def _training(settings: PretrainConfig, earlier: Earlier | None) -> PretrainSett
         max_steps=settings.max_steps,
         max_seconds=settings.max_seconds,
         seed=settings.seed,
-        schedule=Schedule(learning_rate=settings.learning_rate or default),
+        schedule=Schedule(
+            learning_rate=settings.learning_rate or default, accumulation=settings.accumulate
+        ),
     )
     replays = earlier is not None and bool(earlier.text)
     return replace(training, replay_share=settings.replay_share) if replays else training
