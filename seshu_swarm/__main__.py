@@ -6,6 +6,7 @@ from seshu_swarm import cli
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.cli import Command
 from seshu_swarm.demo.config import DemoConfig
+from seshu_swarm.evaluate.config import EvaluateConfig
 from seshu_swarm.planning.config import PlanConfig
 from seshu_swarm.presets.config import PresetsConfig
 
@@ -13,6 +14,12 @@ COMMANDS = (
     Command("demo", DemoConfig, "seshu_swarm.demo.run:run", "A whole swarm round on this machine."),
     Command("bench", BenchConfig, "seshu_swarm.bench.run:run", "Measure something, by name."),
     Command("plan", PlanConfig, "seshu_swarm.planning.run:run", "Say what a budget buys."),
+    Command(
+        "evaluate",
+        EvaluateConfig,
+        "seshu_swarm.evaluate.command:run",
+        "Bits per byte of a model, beside others and beside compressors.",
+    ),
     Command(
         "presets", PresetsConfig, "seshu_swarm.presets.listing:run", "List settings to train by."
     ),

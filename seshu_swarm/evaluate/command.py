@@ -1,0 +1,85 @@
+"""`python -m seshu_swarm evaluate`: scores of a model, beside others and beside floors."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+
+from seshu_swarm import log
+from seshu_swarm.data.jsonl import BadRows
+from seshu_swarm.errors import UsageError
+from seshu_swarm.evaluate.config import ANSWERS, EvaluateConfig
+from seshu_swarm.evaluate.evaluation import Evaluation, floor_column, model_column, named_apart
+from seshu_swarm.evaluate.models.base import ScoredModel
+from seshu_swarm.evaluate.models.opening import open_model
+from seshu_swarm.evaluate.models.scoring import Cut
+from seshu_swarm.evaluate.showing.numbers import results_of, rows_of
+from seshu_swarm.evaluate.showing.table import tables_of
+from seshu_swarm.evaluate.texts import Texts, read_texts
+from seshu_swarm.reports import check_place, write_report
+
+logger = logging.getLogger(__name__)
+
+
+def run(settings: EvaluateConfig) -> int:
+    """Raises UsageError, DataError, PackageError, and what reading and writing raise."""
+    if settings.report:
+        check_place(Path(settings.report))
+    evaluation = evaluate(settings, [open_model(p) for p in (settings.model, *settings.against)])
+    results = results_of(evaluation)
+    if log.is_text():
+        Console().print(tables_of(evaluation, about=_about(settings)))
+    log.event("evaluated", "", **results)
+    if settings.report:
+        write_report(
+            Path(settings.report),
+            command="evaluate",
+            settings=settings,
+            rows=rows_of(evaluation),
+            results=results,
+            lossy=dict(evaluation.lossy),
+        )
+    return 0
+
+
+def evaluate(settings: EvaluateConfig, models: list[ScoredModel]) -> Evaluation:
+    """Score the models and the floors; the first model is the one the others are held against."""
+    texts = _texts(settings.data, settings)
+    train = _texts(settings.train, settings, all_bytes=True) if settings.train else {}
+    cut = Cut(settings.window_tokens, settings.context_tokens)
+    columns, lossy = [], {}
+    for model, name in zip(models, named_apart([m.name for m in models]), strict=True):
+        column, count = model_column(model, texts, cut=cut, on_column=_tell)
+        columns.append(column.named(name))
+        if count:
+            lossy[name] = count
+            logger.warning("%s cannot give back %d texts: its scores are too good", name, count)
+    columns += [
+        floor_column(floor, texts, train, ngram=settings.ngram, on_column=_tell)
+        for floor in settings.chosen_floors
+    ]
+    return Evaluation(texts, columns, lossy)
+
+
+def _texts(place: str | None, settings: EvaluateConfig, *, all_bytes: bool = False) -> Texts:
+    if place is None:
+        raise UsageError("no held-out text", way_out="give --data FOLDER or --data FILE.jsonl")
+    return read_texts(
+        Path(place).expanduser(),
+        languages=settings.languages,
+        answers=settings.score == ANSWERS,
+        max_bytes=None if all_bytes else settings.max_bytes,
+        bad_rows=cast(BadRows, settings.bad_rows),
+    )
+
+
+def _tell(name: str, language: str) -> None:
+    logger.info("scoring %s in %s", name, language)
+
+
+def _about(settings: EvaluateConfig) -> str:
+    floors = "floors have read the training text first" if settings.train else "floors start empty"
+    return f"native UTF-8 bytes in NFC; {floors}, and go on learning from what they have read"

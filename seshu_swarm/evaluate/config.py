@@ -1,0 +1,61 @@
+"""Settings of `python -m seshu_swarm evaluate`. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seshu_swarm.config import OutputConfig, argument, setting
+from seshu_swarm.errors import UsageError
+
+TEXT, ANSWERS = "text", "answers"
+FLOORS = ("ngram", "ppmd", "xz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(OutputConfig):
+    model: str = argument("Model folder.")
+    against: tuple[str, ...] = setting(
+        (), "Folders of other causal language models, scored on the same text."
+    )
+    data: str | None = setting(
+        None, "Held-out text: a folder with pretrain/ and sft/, or a .jsonl file with languages."
+    )
+    languages: tuple[str, ...] = setting((), "Languages, by ISO code; unset: all of the data.")
+    score: str = setting(TEXT, "What is scored: text (documents) or answers (rows).")
+    bad_rows: str = setting("refuse", "Unreadable rows: refuse, or skip and count them.")
+    max_bytes: int | None = setting(
+        None, "At most so many bytes of each language, documents drawn by digest; unset: all."
+    )
+    window_tokens: int = setting(512, "Tokens scored together, each seeing those before it.")
+    context_tokens: int = setting(256, "Tokens before a window that its first token sees.")
+    floors: tuple[str, ...] = setting(
+        FLOORS, "Compressors beside the models: ngram, ppmd, xz; none: --floors none."
+    )
+    ngram: int = setting(5, "Order of the byte n-gram: it sees one byte fewer.")
+    train: str | None = setting(
+        None, "Training text as in --data, read by the floors first; unset: they start empty."
+    )
+    report: str | None = setting(None, "Also write the numbers as JSON into this file.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("score", self.score, (TEXT, ANSWERS))
+        _one_of("bad-rows", self.bad_rows, ("refuse", "skip"))
+        for floor in self.floors:
+            _one_of("floors", floor, (*FLOORS, "none"))
+        for name in ("window_tokens", "context_tokens", "max_bytes", "ngram"):
+            least = 4 if name == "max_bytes" else 1
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} {getattr(self, name)}", rule=f"{least} or more")
+        if not self.data:
+            raise UsageError("nothing to evaluate on", way_out="give --data FOLDER or FILE.jsonl")
+
+    @property
+    def chosen_floors(self) -> tuple[str, ...]:
+        return tuple(floor for floor in self.floors if floor != "none")
+
+
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"--{flag} {value!r} is unknown", way_out=f"use {' or '.join(allowed)}")

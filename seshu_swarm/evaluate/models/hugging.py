@@ -1,0 +1,66 @@
+"""Any causal language model that transformers loads from a folder, with its own tokeniser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seshu_swarm.data.tokeniser import ByteTokeniser
+from seshu_swarm.errors import PackageError
+from seshu_swarm.evaluate.models.ours import ends_of, tokeniser_of
+
+LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+
+
+class HuggingModel:
+    """Code that comes with a model is never run. Raises PackageError."""
+
+    def __init__(self, name: str, model: Any, tokeniser: Any) -> None:
+        """`tokeniser`: None for ByT5's bytes."""
+        self.name, self._model, self._tokeniser = name, model, tokeniser
+        self._bytes = ByteTokeniser()
+        self.vocab_size = int(model.config.vocab_size)
+        self._start_id, self.end_id = ends_of(name, tokeniser)
+        lengths = [getattr(model.config, key, None) for key in LENGTHS]
+        self.max_tokens: int | None = next((one for one in lengths if one), None)
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> HuggingModel:
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32
+            )
+        except Exception as error:  # the library raises whatever a broken folder makes of it
+            raise PackageError(
+                f"{folder} holds no causal language model: {error}"[:400],
+                rule="a folder that AutoModelForCausalLM of transformers loads without its own code",
+                way_out="check the path, and that config.json and the weights lie in it",
+            ) from None
+        model.eval()
+        return cls(name, model, tokeniser_of(folder, int(model.config.vocab_size)))
+
+    def before(self, prompt: str) -> list[int]:
+        return [self._start_id, *self.encode(prompt)]
+
+    def encode(self, text: str) -> list[int]:
+        if self._tokeniser is None:
+            return self._bytes.encode(text)
+        # Longer than the model is fine: windows are cut from it.
+        found = self._tokeniser(text, add_special_tokens=False, verbose=False)
+        return list(found["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        if self._tokeniser is None:
+            return self._bytes.decode(ids)
+        return str(self._tokeniser.decode(ids, skip_special_tokens=True))
+
+    def logits(self, ids_BL: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits_BLV: Tensor = self._model(ids_BL, use_cache=False).logits
+        return logits_BLV
