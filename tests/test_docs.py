@@ -28,6 +28,7 @@ DOCUMENTS = (
     "docs/pipeline.md",
     "docs/plan.md",
     "docs/policies.md",
+    "docs/tokenisers.md",
     "docs/wire.md",
     "tests/vectors/README.md",
     "peer/README.md",
@@ -81,7 +82,7 @@ def test_help_documents_every_flag_with_a_sentence(
     module: str, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.parser_of(module, commands_of(module)).parse_args([command.name, "--help"])
+        cli.parser_of(module, commands_of(module)).parse_args([*command.name.split(), "--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert command.sentence.endswith(".")
@@ -100,7 +101,7 @@ def test_help_shows_no_flag_without_a_setting(
     module: str, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        cli.parser_of(module, commands_of(module)).parse_args([command.name, "--help"])
+        cli.parser_of(module, commands_of(module)).parse_args([*command.name.split(), "--help"])
     shown = set(re.findall(r"^  (?:-h, )?(--[\w-]+)", capsys.readouterr().out, flags=re.MULTILINE))
     fields = dataclasses.fields(command.settings)
     settings = {config.flag_of(field.name) for field in fields if not config.is_positional(field)}
