@@ -26,7 +26,10 @@ PARENT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Command:
-    """`run` is "module:function"; it is imported only when the command was chosen."""
+    """`run` is "module:function"; it is imported only when the command was chosen.
+
+    A name of two words, such as `data build`, is a command of a group.
+    """
 
     name: str
     settings: type
@@ -79,10 +82,18 @@ def parser_of(
     parser = argparse.ArgumentParser(prog=program, description=about)
     parser.add_argument("--version", action="version", version=f"seshu-swarm {__version__}")
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    groups: dict[str, Any] = {}
     for command in commands:
-        sub = choices.add_parser(
-            command.name, help=command.sentence, description=command.sentence, allow_abbrev=False
+        group, _, name = command.name.rpartition(" ")
+        if group and group not in groups:
+            several = [other.sentence for other in commands if other.name.startswith(f"{group} ")]
+            one = choices.add_parser(group, help=" ".join(several), allow_abbrev=False)
+            groups[group] = one.add_subparsers(required=True, metavar="COMMAND", title="commands")
+        sub = groups.get(group, choices).add_parser(
+            name, help=command.sentence, description=command.sentence, allow_abbrev=False
         )
+        # After the group has put its own name there.
+        sub.set_defaults(command=command.name)
         config.add_flags(sub, command.settings)
     return parser
 

@@ -62,7 +62,7 @@ def commands() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for module in MAINS:
         table: tuple[Command, ...] = importlib.import_module(f"{module}.__main__").COMMANDS
-        found += [(module,), *((module, command.name) for command in table)]
+        found += [(module,), *((module, *command.name.split()) for command in table)]
     return found
 
 

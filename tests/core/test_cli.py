@@ -51,6 +51,8 @@ COMMANDS = (
     Command("fail", OutputConfig, f"{MODULE}:fails", "Fail."),
     Command("stop", OutputConfig, f"{MODULE}:interrupted", "Be interrupted."),
     Command("show", ShowConfig, f"{MODULE}:show", "Show one."),
+    Command("data greet", GreetConfig, f"{MODULE}:greet", "Say hello in a group."),
+    Command("data show", ShowConfig, f"{MODULE}:show", "Show one in a group."),
     Command("nowhere", OutputConfig, "seshu_test_missing:run", "Not installed."),
 )
 
@@ -73,6 +75,16 @@ def test_a_command_runs_with_its_settings(capsys: pytest.CaptureFixture[str]) ->
     assert run("greet", "--name", "Ravi", "--times", "2") == 0
     assert capsys.readouterr().out == "hello Ravi\nhello Ravi\n"
     assert run("show", "3") == 3
+
+
+def test_a_command_of_a_group_has_two_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data", "greet", "--name", "Ravi") == 0
+    assert capsys.readouterr().out == "hello Ravi\n"
+    assert run("data", "show", "4") == 4
+    with pytest.raises(SystemExit) as ended:
+        run("data")
+    assert ended.value.code == 2
+    assert "required: COMMAND" in capsys.readouterr().err
 
 
 def test_a_mistake_is_one_line_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +121,8 @@ def test_an_unknown_word_is_a_usage_error(
 def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == UsageError.exit_code
     listed = capsys.readouterr().out
-    assert all(c.name in listed and c.sentence in listed for c in COMMANDS)
+    listed = " ".join(listed.split())
+    assert all(c.name.split()[0] in listed and c.sentence in listed for c in COMMANDS)
 
 
 def test_the_default_runs_where_only_flags_are_given(capsys: pytest.CaptureFixture[str]) -> None:
