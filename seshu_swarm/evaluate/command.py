@@ -15,7 +15,9 @@ from seshu_swarm.evaluate.config import ANSWERS, EvaluateConfig
 from seshu_swarm.evaluate.evaluation import Evaluation, floor_column, model_column, named_apart
 from seshu_swarm.evaluate.models.base import ScoredModel
 from seshu_swarm.evaluate.models.opening import open_model
+from seshu_swarm.evaluate.models.ours import OurModel
 from seshu_swarm.evaluate.models.scoring import Cut
+from seshu_swarm.evaluate.proving.proving import decode_file, prove
 from seshu_swarm.evaluate.showing.numbers import results_of, rows_of
 from seshu_swarm.evaluate.showing.table import tables_of
 from seshu_swarm.evaluate.texts import Texts, read_texts
@@ -25,14 +27,21 @@ logger = logging.getLogger(__name__)
 
 
 def run(settings: EvaluateConfig) -> int:
-    """Raises UsageError, DataError, PackageError, and what reading and writing raise."""
-    if settings.report:
-        check_place(Path(settings.report))
-    evaluation = evaluate(settings, [open_model(p) for p in (settings.model, *settings.against)])
+    """Raises UsageError, DataError, PackageError, MismatchError, and what reading and writing raise."""
+    if settings.decode:
+        return _decode(settings, Path(settings.decode))
+    for place in (settings.report, settings.proof if settings.prove else None):
+        if place:
+            check_place(Path(place))
+    models = [open_model(p) for p in (settings.model, *settings.against)]
+    steps = steppable(models[0]) if settings.prove else None
+    evaluation = evaluate(settings, models)
     results = results_of(evaluation)
     if log.is_text():
         Console().print(tables_of(evaluation, about=_about(settings)))
-    log.event("evaluated", "", **results)
+    if steps:
+        results |= _prove(settings, steps, evaluation)
+    log.fact("evaluated", **results)
     if settings.report:
         write_report(
             Path(settings.report),
@@ -45,11 +54,50 @@ def run(settings: EvaluateConfig) -> int:
     return 0
 
 
+def steppable(model: ScoredModel) -> OurModel:
+    """The model, if it can be walked token by token. Raises UsageError."""
+    if not isinstance(model, OurModel):
+        raise UsageError(
+            f"--prove with {model.name}",
+            rule="a proof is stepped through by this package's engine",
+            way_out="prove a checkpoint of the Mamba layout",
+        )
+    return model
+
+
+def _prove(settings: EvaluateConfig, model: OurModel, evaluation: Evaluation) -> dict[str, float]:
+    proof = prove(
+        model,
+        settings.model,
+        evaluation.texts,
+        scored_bits=sum(evaluation.columns[0].bits.values()),
+        cut=_cut(settings),
+        file=Path(settings.proof),
+    )
+    log.event("proven", f"{settings.proof}: {proof}")
+    return {
+        "proof_file_bytes": float(proof.file_bytes),
+        "proof_coded_bytes": float(proof.coded_bytes),
+        "proof_relative_error": proof.relative_error,
+        "proof_file_relative_error": proof.file_error,
+    }
+
+
+def _decode(settings: EvaluateConfig, file: Path) -> int:
+    count = decode_file(steppable(open_model(settings.model)), file, Path(settings.out))
+    log.event("decoded", f"{count} texts of {file} are in {settings.out}", texts=count)
+    return 0
+
+
+def _cut(settings: EvaluateConfig) -> Cut:
+    return Cut(settings.window_tokens, settings.context_tokens)
+
+
 def evaluate(settings: EvaluateConfig, models: list[ScoredModel]) -> Evaluation:
     """Score the models and the floors; the first model is the one the others are held against."""
     texts = _texts(settings.data, settings)
     train = _texts(settings.train, settings, all_bytes=True) if settings.train else {}
-    cut = Cut(settings.window_tokens, settings.context_tokens)
+    cut = _cut(settings)
     columns, lossy = [], {}
     for model, name in zip(models, named_apart([m.name for m in models]), strict=True):
         column, count = model_column(model, texts, cut=cut, on_column=_tell)

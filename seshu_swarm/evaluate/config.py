@@ -35,6 +35,12 @@ class EvaluateConfig(OutputConfig):
     train: str | None = setting(
         None, "Training text as in --data, read by the floors first; unset: they start empty."
     )
+    prove: bool = setting(False, "Code the text with the model, decode it, and compare sizes.")
+    proof: str = setting("proof.seshu", "File that --prove writes.")
+    decode: str | None = setting(
+        None, "Decode a file of --prove with the model into the file of --out; nothing is scored."
+    )
+    out: str = setting("decoded.jsonl", "File that --decode writes.")
     report: str | None = setting(None, "Also write the numbers as JSON into this file.")
 
     def __post_init__(self) -> None:
@@ -48,8 +54,18 @@ class EvaluateConfig(OutputConfig):
             if getattr(self, name) is not None and getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise UsageError(f"--{flag} {getattr(self, name)}", rule=f"{least} or more")
-        if not self.data:
-            raise UsageError("nothing to evaluate on", way_out="give --data FOLDER or FILE.jsonl")
+        if not (self.data or self.decode):
+            raise UsageError(
+                "nothing to evaluate on",
+                rule="held-out text, or a file to decode",
+                way_out="give --data FOLDER, --data FILE.jsonl or --decode FILE",
+            )
+        if self.prove and (self.score != TEXT or not self.data):
+            raise UsageError(
+                "--prove without running text",
+                rule="answers need their prompts to be decoded; text needs nothing else",
+                way_out="give --data and --score text",
+            )
 
     @property
     def chosen_floors(self) -> tuple[str, ...]:

@@ -1,0 +1,208 @@
+"""Code texts with a model, decode them, and hold the size against the score."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seshu_swarm.data.jsonl import document_line, document_of, read_items
+from seshu_swarm.data.text import Document
+from seshu_swarm.errors import DataError, MismatchError, UsageError, from_os_error
+from seshu_swarm.evaluate.models.ours import OurModel
+from seshu_swarm.evaluate.models.scoring import Cut
+from seshu_swarm.evaluate.proving.coding import Coder, Decoder
+from seshu_swarm.evaluate.proving.proof_file import DIGEST_BYTES, Facts, ProofFile
+from seshu_swarm.evaluate.proving.walking import Ids, walk
+from seshu_swarm.evaluate.texts import Texts
+from seshu_swarm.packages import write_whole
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 0.005
+CODER_END_BYTES = 16  # the coder's last words, which matter only beside very little text
+
+
+@dataclass(frozen=True)
+class Proof:
+    """`file_bytes` are `coded_bytes` and what else the file says; `scored_bits` what was reported."""
+
+    file_bytes: int
+    coded_bytes: int
+    scored_bits: float
+    num_bytes: int
+
+    @property
+    def relative_error(self) -> float:
+        """Of the coded text's size against the score."""
+        return 8 * self.coded_bytes / self.scored_bits - 1
+
+    @property
+    def file_error(self) -> float:
+        """Of the whole file's."""
+        return 8 * self.file_bytes / self.scored_bits - 1
+
+    @property
+    def holds(self) -> bool:
+        off_bytes = abs(self.coded_bytes - self.scored_bits / 8)
+        return off_bytes <= max(TOLERANCE * self.scored_bits / 8, CODER_END_BYTES)
+
+    def __str__(self) -> str:
+        scored, coded = self.scored_bits / self.num_bytes, 8 * self.coded_bytes / self.num_bytes
+        return (
+            f"{self.num_bytes:,} bytes of text in a file of {self.file_bytes:,}, decoded byte for "
+            f"byte in a fresh process\n"
+            f"score: {scored:.5f} bits per byte; coded text: {coded:.5f} "
+            f"({self.relative_error:+.3%}); with lengths and facts: "
+            f"{8 * self.file_bytes / self.num_bytes:.5f} ({self.file_error:+.3%})"
+        )
+
+
+def prove(
+    model: OurModel, place: str, texts: Texts, *, scored_bits: float, cut: Cut, file: Path
+) -> Proof:
+    """Write the file, decode it in a fresh process from the model at `place`, and compare.
+
+    Raises MismatchError where bytes differ or the size is not the score's, UsageError for texts that
+    the tokeniser cannot give back.
+    """
+    proof = encode(model, texts, cut)
+    data = proof.to_bytes()
+    write_whole(file, data)
+    decoded = _decoded_elsewhere(place, file)
+    if decoded != _plain(texts):
+        raise MismatchError(f"what {file} decodes to is not the text that was scored")
+    num_bytes = sum(text.num_bytes for found in texts.values() for text in found)
+    found = Proof(len(data), len(proof.coded), scored_bits, num_bytes)
+    if not found.holds:
+        raise MismatchError(
+            f"the coded text has {found.coded_bytes} bytes, the score says "
+            f"{found.scored_bits / 8:.0f} ({found.relative_error:+.2%})",
+            rule=f"within {TOLERANCE:.1%} or {CODER_END_BYTES} bytes",
+        )
+    return found
+
+
+def encode(model: OurModel, texts: Texts, cut: Cut) -> ProofFile:
+    """All texts in one file. Raises UsageError."""
+    ids = [_ids_of(model, text.text, text.id) for found in texts.values() for text in found]
+    coder = Coder(model.vocab_size)
+
+    def choose(probabilities: NDArray[np.float64], rows: Sequence[int], position: int) -> Ids:
+        symbols = np.array([ids[row][position] for row in rows])
+        coder.push(symbols, probabilities)
+        return symbols
+
+    lengths = tuple(map(len, ids))
+    walk(model.whole, lengths, choose, start_id=model.start_id, cut=cut, on_tokens=_tell)
+    facts = Facts(
+        weights=weights_digest(model),
+        text=_digest(_plain(texts)),
+        start_id=model.start_id,
+        window_tokens=cut.window_tokens,
+        context_tokens=cut.context_tokens,
+        threads=torch.get_num_threads(),
+        languages=tuple((language, len(found)) for language, found in texts.items()),
+    )
+    return ProofFile(facts, lengths, coder.finish())
+
+
+def decode(model: OurModel, proof: ProofFile) -> list[Document]:
+    """The texts, as documents. Raises DataError where the model is another, or the bits are."""
+    facts = proof.facts
+    if facts.weights != weights_digest(model):
+        raise DataError(
+            f"this proof was coded with weights {facts.weights.hex()}",
+            rule=f"{model.name} has {weights_digest(model).hex()}",
+            way_out="decode it with the model that coded it",
+        )
+    torch.set_num_threads(facts.threads)  # other threads, other sums
+    decoder = Decoder(proof.coded, model.vocab_size)
+    found = walk(
+        model.whole,
+        proof.lengths,
+        lambda probabilities, rows, position: decoder.pull(probabilities),
+        start_id=facts.start_id,
+        cut=Cut(facts.window_tokens, facts.context_tokens),
+        on_tokens=_tell,
+    )
+    texts = iter(model.decode(ids.tolist()) for ids in found)
+    plain = [(language, next(texts)) for language, count in facts.languages for _ in range(count)]
+    if _digest(plain) != facts.text:
+        raise DataError(
+            "the decoded text is not what was coded",
+            rule="decoding needs the same libraries and the same kind of processor",
+            way_out="decode where it was coded",
+        )
+    return [Document(f"{k}-{place}", k, text) for place, (k, text) in enumerate(plain)]
+
+
+def decode_file(model: OurModel, file: Path, out: Path) -> int:
+    """Write the texts of a proof as JSON lines; how many there were. Raises DataError."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise from_os_error(error, str(file)) from error
+    documents = decode(model, ProofFile.from_bytes(data))
+    write_whole(out, "".join(map(document_line, documents)).encode("utf-8"))
+    return len(documents)
+
+
+def weights_digest(model: OurModel) -> bytes:
+    """The first bytes of SHA-256 over all tensors in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.whole.checkpoint_tensors().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.digest()[:DIGEST_BYTES]
+
+
+def _decoded_elsewhere(place: str, file: Path) -> list[tuple[str, str]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "decoded.jsonl"
+        command = [sys.executable, "-m", "seshu_swarm", "evaluate", place]
+        done = subprocess.run(
+            [*command, "--decode", str(file), "--out", str(out), "--end-with-parent"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise MismatchError(f"{file} could not be decoded: {done.stderr.strip()[-500:]}")
+        documents = read_items(out, document_of, bad_rows="refuse")
+    return [(document.language, document.text) for document in documents]
+
+
+def _tell(done: int, total: int) -> None:
+    logger.info("coded %d of %d tokens", done, total)
+
+
+def _ids_of(model: OurModel, text: str, name: str) -> list[int]:
+    ids = model.encode(text)
+    if model.decode(ids) != text:
+        raise UsageError(
+            f"the tokeniser of {model.name} does not give back {name}",
+            rule="what is proven must be decoded byte for byte",
+            way_out="leave the text out, or prove a model of bytes",
+        )
+    return ids
+
+
+def _plain(texts: Texts) -> list[tuple[str, str]]:
+    return [(language, text.text) for language, found in texts.items() for text in found]
+
+
+def _digest(plain: Sequence[tuple[str, str]]) -> bytes:
+    digest = hashlib.sha256()
+    for language, text in plain:
+        digest.update(f"{language}\0{text}\0".encode())
+    return digest.digest()[:DIGEST_BYTES]
