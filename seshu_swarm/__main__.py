@@ -5,6 +5,8 @@ import sys
 from seshu_swarm import cli
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.cli import Command
+from seshu_swarm.data.building.config import DataBuildConfig
+from seshu_swarm.data.tokenisers.config import DataTokeniserConfig
 from seshu_swarm.demo.config import DemoConfig
 from seshu_swarm.evaluate.config import EvaluateConfig
 from seshu_swarm.planning.config import PlanConfig
@@ -13,6 +15,18 @@ from seshu_swarm.presets.config import PresetsConfig
 COMMANDS = (
     Command("demo", DemoConfig, "seshu_swarm.demo.run:run", "A whole swarm round on this machine."),
     Command("bench", BenchConfig, "seshu_swarm.bench.run:run", "Measure something, by name."),
+    Command(
+        "data build",
+        DataBuildConfig,
+        "seshu_swarm.data.building.run:run",
+        "Build a catalogue of training text from a recipe.",
+    ),
+    Command(
+        "data tokeniser",
+        DataTokeniserConfig,
+        "seshu_swarm.data.tokenisers.run:run",
+        "Train a tokeniser on text, and say how finely it cuts each language.",
+    ),
     Command("plan", PlanConfig, "seshu_swarm.planning.run:run", "Say what a budget buys."),
     Command(
         "evaluate",

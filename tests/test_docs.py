@@ -24,6 +24,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/data.md",
     "docs/limits.md",
     "docs/pipeline.md",
     "docs/plan.md",

@@ -13,6 +13,7 @@
     decontaminate  text without what a more precious part has
     tokeniser    text to ids                                        prompts     a row as text and ids
     batches      ids as arrays to train on                          windows     ids as units to score
+    building/    recipes to catalogues
     tokenisers/  bytes and trained pieces     instructions/  talks, translation     inspecting/  what is there
 
 Imports numpy at most: babel, datasets and pyarrow only inside the functions that need them. Knows

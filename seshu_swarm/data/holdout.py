@@ -59,7 +59,7 @@ def write_holdout(path: Path, holdout: Holdout) -> None:
 
 def read_holdout(path: Path) -> Holdout:
     """What `write_holdout` wrote. Raises DataError naming file and line."""
-    items = read_items(path, _item_of, bad_rows="refuse")
+    items = read_items(path, item_of, bad_rows="refuse")
     corpus = Corpus.of(
         (item for item in items if isinstance(item, Document)),
         (item for item in items if isinstance(item, Row)),
@@ -67,7 +67,7 @@ def read_holdout(path: Path) -> Holdout:
     return Holdout(corpus.rows, corpus.documents)
 
 
-def _item_of(table: Mapping[str, Any]) -> Row | Document:
+def item_of(table: Mapping[str, Any]) -> Row | Document:
     if "text" in table and "output" in table:
         raise DataError(
             f"both a row and a document: {json.dumps(table)[:80]}", rule="it has one of the two"

@@ -1,0 +1,71 @@
+"""MinHash signatures (Broder 1997) of texts, over runs of five words, and how alike two are.
+
+A signature has 96 values in 16 bands of 6: two texts with similarity s share a band with
+probability 1 - (1 - s^6)^16, 0.99 at s = 0.8. Of each value one byte is kept (Li and König 2010):
+two equal bytes mean equal values but for one time in 256. A text of fewer than 13 words has no
+signature: one other word in it already makes it another text.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from datasketch import MinHash  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from seshu_swarm.data.building.signals import RUN_WORDS
+from seshu_swarm.data.rolling import mixed
+
+NUM_BANDS, BAND_VALUES = 16, 6
+NUM_VALUES = NUM_BANDS * BAND_VALUES
+MINIMUM_WORDS = 13
+SEED = 1
+# Fixed: the library's own choice may change, and with it every digest.
+SCHEME = "affine32"
+
+SIGNATURE = np.dtype([("bands", np.uint64, (NUM_BANDS,)), ("bytes", np.uint8, (NUM_VALUES,))])
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+Signature = NDArray[np.void]
+
+
+@lru_cache(maxsize=1)
+def _empty() -> MinHash:
+    return MinHash(num_perm=NUM_VALUES, seed=SEED, scheme=SCHEME, hashfunc=int)
+
+
+def signature_of(words: Sequence[str]) -> Signature:
+    """The signature of a text's words (13 or more), as one value of `SIGNATURE`."""
+    minhash = _empty().copy()
+    minhash.update_batch(run_hashes(words).tolist())
+    values = np.asarray(minhash.hashvalues, dtype=np.uint64)
+    found = np.zeros((), dtype=SIGNATURE)
+    found["bytes"] = values.astype(np.uint8)
+    band = np.zeros(NUM_BANDS, dtype=np.uint64)
+    for column in values.reshape(NUM_BANDS, BAND_VALUES).T:
+        band = mixed(band * FACTOR + column + np.uint64(1))
+    found["bands"] = band
+    return found
+
+
+def run_hashes(words: Sequence[str]) -> NDArray[np.uint64]:
+    """A 32-bit hash of each distinct run of five words, letters' case aside."""
+    hashes = np.fromiter(
+        (zlib.crc32(word.casefold().encode("utf-8")) for word in words),
+        dtype=np.uint64,
+        count=len(words),
+    )
+    runs = np.zeros(len(words) - RUN_WORDS + 1, dtype=np.uint64)
+    for k in range(RUN_WORDS):
+        runs = mixed(runs * FACTOR + hashes[k : len(words) - RUN_WORDS + 1 + k])
+    return np.unique(runs >> np.uint64(32))
+
+
+def similarity(first: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Estimated Jaccard similarity of a signature's bytes (96,) with others' (n, 96): (n,)."""
+    equal = np.mean(others == first, axis=1)
+    found: NDArray[np.float64] = np.maximum(0.0, (equal - 1 / 256) / (1 - 1 / 256))
+    return found
