@@ -186,7 +186,8 @@ class TrainingRecord(Record):
 
     Stage k holds the blocks [boundaries[k], boundaries[k + 1]) and begins from those of `base`. A step is
     `num_microbatches` of `batch_size` sequences of `length` tokens; AdamW with warm-up and cosine over
-    `num_steps`, gradients clipped to the norm `clip` in each group alone.
+    `num_steps`, gradients clipped to the norm `clip` in each group alone. `compute_type` is that of the
+    products of matrices; weights, sums and the residual stream are float32 in either.
     """
 
     type: Literal["training"] = "training"
@@ -203,6 +204,7 @@ class TrainingRecord(Record):
     weight_decay: Rate
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     wire_type: Literal["int8", "bfloat16", "float32"]
+    compute_type: Literal["float32", "bfloat16"] = "float32"
     state: Literal["open", "over"]
 
     @model_validator(mode="after")

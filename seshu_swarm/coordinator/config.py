@@ -17,6 +17,7 @@ MIN_GAIN = 0.002
 METHODS = ("centred_clip",)
 MIN_KEPT_ROUNDS = 5
 WIRE_TYPES = ("int8", "bfloat16", "float32")
+COMPUTE_TYPES = ("float32", "bfloat16")
 # What one scoring batch looks like, to find the number of threads that suits it.
 SCORED_WINDOWS, SCORED_TOKENS = 4, 512
 MIN_SCORE_CALLS = 6
@@ -165,6 +166,9 @@ class RunConfig(NetworkConfig):
     wire_type: str = setting(
         "int8", "Activations and gradients on the wire: int8, bfloat16 or float32."
     )
+    compute_type: str = setting(
+        "float32", "Products of matrices in training through peers: float32 or bfloat16."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,6 +204,10 @@ class RunConfig(NetworkConfig):
             raise UsageError(f"--train-learning-rate {rate}", rule="between 0 and 1")
         if self.wire_type not in WIRE_TYPES:
             raise UsageError(f"--wire-type {self.wire_type!r}", rule=f"one of {WIRE_TYPES}")
+        if self.compute_type not in COMPUTE_TYPES:
+            raise UsageError(
+                f"--compute-type {self.compute_type!r}", rule=f"one of {COMPUTE_TYPES}"
+            )
 
 
 def _must_be_positive(settings: object, *names: str) -> None:

@@ -235,6 +235,7 @@ def test_a_state_that_is_none_is_refused(run: Run, wrong: str) -> None:
         {"train_length": 1},
         {"train_learning_rate": 1.0},
         {"wire_type": "float16"},
+        {"compute_type": "float16"},
         {"checkpoint_steps": 0},
     ],
     ids=str,

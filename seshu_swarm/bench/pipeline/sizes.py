@@ -33,6 +33,7 @@ class Sizes:
     num_steps: int = 1_000
     learning_rate: float = 1e-3
     wire_type: str = "int8"
+    compute_type: str = "float32"
 
     @classmethod
     def of(cls, settings: BenchConfig, **facts: object) -> Self:
@@ -79,6 +80,7 @@ class Sizes:
             "train-length": self.length,
             "train-learning-rate": self.learning_rate,
             "wire-type": self.wire_type,
+            "compute-type": self.compute_type,
             "checkpoint-steps": checkpoint_steps,
         }
         return [part for name, value in flags.items() for part in (f"--{name}", str(value))]

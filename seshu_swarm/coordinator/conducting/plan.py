@@ -28,6 +28,7 @@ SETTINGS = (
     "train_length",
     "train_learning_rate",
     "wire_type",
+    "compute_type",
 )
 
 
@@ -80,6 +81,7 @@ def _new(folder: RunFolder, ledger: Ledger, settings: RunConfig) -> TrainingReco
         weight_decay=schedule.weight_decay,
         clip=schedule.clip,
         wire_type=settings.wire_type,  # type: ignore[arg-type]
+        compute_type=settings.compute_type,  # type: ignore[arg-type]
         state="open",
     )
 

@@ -14,6 +14,7 @@ own_step     one step at one trainer: its microbatches, and the word on them
 trainer      one step after another, several microbatches in flight
 calls        a trainer's passes through replicas: who is asked, for how long, who is avoided
 meter        what these cost: bytes and seconds
+casting      in which type products of matrices are computed
 passes       a stage's forward and backward, and what is kept in between
 stage_service  the stream PASSES: whose pass it is, whether it counts
 stage        life of a stage's replica, beside the hosting peer

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from seshu_swarm.errors import DataError, RefusalError, TrainingError
 from seshu_swarm.mamba.ends import Ends
+from seshu_swarm.peer.training.casting import Casting
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.messages import Call, MicrobatchId, StageFeed
 from seshu_swarm.training import IGNORED
@@ -40,8 +41,16 @@ class HeadPass(NamedTuple):
 class EndsPasses:
     """Both ends of microbatches of `batch_size` sequences of `length` tokens. For one thread."""
 
-    def __init__(self, part: TrainedPart, *, batch_size: int, length: int) -> None:
+    def __init__(
+        self,
+        part: TrainedPart,
+        *,
+        batch_size: int,
+        length: int,
+        casting: Casting | None = None,
+    ) -> None:
         self._part, self._ends = part, cast(Ends, part.module)
+        self._casting = casting or Casting()
         self._shape = batch_size, length
         self._divisor = batch_size * (length - 1)
 
@@ -59,7 +68,8 @@ class EndsPasses:
         """Raises TrainingError for a loss or a gradient that is not finite."""
         hidden_BKM = hidden_BKM.detach().requires_grad_()
         labels_BK = labels_BL[:, 1:]
-        logits_BKV = self._ends.logits(hidden_BKM)
+        with self._casting.on(hidden_BKM.device):
+            logits_BKV = self._ends.logits(hidden_BKM).float()
         nats = functional.cross_entropy(
             logits_BKV.flatten(0, 1), labels_BK.flatten(), ignore_index=IGNORED, reduction="sum"
         )

@@ -24,6 +24,7 @@ from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.served import Stopwatch
+from seshu_swarm.peer.training.casting import Casting
 from seshu_swarm.pipeline.messages import MicrobatchId, Version
 
 MAX_KEPT_BYTES = 2 << 30
@@ -74,12 +75,13 @@ class StagePasses:
         check: Callable[[Version], None],
         guest: Guest,
         computing: Executor,
+        casting: Casting | None = None,
         max_kept_bytes: int = MAX_KEPT_BYTES,
     ) -> None:
         self._blocks, self._shape = list(module.blocks), module.shape
         self._parameters = list(parameters)
         self._check, self._guest, self._computing = check, guest, computing
-        self._max_kept_bytes = max_kept_bytes
+        self._max_kept_bytes, self._casting = max_kept_bytes, casting or Casting()
         self._version: Version | None = None
         self._kept: dict[MicrobatchId, Kept] = {}
         self._turn = asyncio.Lock()
@@ -129,7 +131,8 @@ class StagePasses:
         found: dict[int, Tensor] = {}
         while links:
             link = links.pop()  # its graph ends with it
-            gradient_BLM, parameters = await self._compute(version, _backward, link, gradient_BLM)
+            work = version, self._backward, link, gradient_BLM
+            gradient_BLM, parameters = await self._compute(*work)
             found.update(zip(map(id, link.block.parameters()), parameters, strict=True))
         gradients = [found[id(parameter)] for parameter in self._parameters]
         await self._check_finite([gradient_BLM, *gradients])
@@ -142,9 +145,25 @@ class StagePasses:
         links = []
         for block in self._blocks:
             before_BLM = hidden_BLM.detach().requires_grad_(has_graph)
-            hidden_BLM = await self._compute(version, _forward, block, before_BLM, has_graph)
+            work = version, self._forward, block, before_BLM, has_graph
+            hidden_BLM = await self._compute(*work)
             links.append(Link(block, before_BLM, hidden_BLM if has_graph else None))
         return links, hidden_BLM.detach()
+
+    def _forward(self, block: nn.Module, hidden_BLM: Tensor, has_graph: bool) -> Tensor:
+        with torch.set_grad_enabled(has_graph), self._casting.on(hidden_BLM.device):
+            output_BLM: Tensor = block(hidden_BLM)[0]
+        return output_BLM
+
+    def _backward(self, link: Link, gradient_BLM: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Gradients by the block's input and parameters; without a graph it is computed again."""
+        before_BLM, after_BLM = link.before, link.after
+        if after_BLM is None:
+            before_BLM = before_BLM.detach().requires_grad_()
+            after_BLM = self._forward(link.block, before_BLM, has_graph=True)
+        parameters = tuple(link.block.parameters())
+        first, *others = torch.autograd.grad(after_BLM, (before_BLM, *parameters), gradient_BLM)
+        return first, tuple(others)
 
     async def _compute(self, version: Version, work: Callable[..., T], *arguments: object) -> T:
         # Before each block: other weights than those of the blocks before it would mix two models.
@@ -188,23 +207,6 @@ def bytes_of_graph(shape: MambaShape, hidden_BLM: Tensor, num_blocks: int) -> in
     """
     num_tokens = hidden_BLM.shape[0] * hidden_BLM.shape[1]
     return num_blocks * num_tokens * 15 * shape.d_inner * hidden_BLM.element_size()
-
-
-def _forward(block: nn.Module, hidden_BLM: Tensor, has_graph: bool) -> Tensor:
-    with torch.set_grad_enabled(has_graph):
-        output_BLM: Tensor = block(hidden_BLM)[0]
-    return output_BLM
-
-
-def _backward(link: Link, gradient_BLM: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Gradients by the block's input and by its parameters; without a graph it is computed again."""
-    before_BLM, after_BLM = link.before, link.after
-    if after_BLM is None:
-        before_BLM = before_BLM.detach().requires_grad_()
-        after_BLM = _forward(link.block, before_BLM, has_graph=True)
-    parameters = tuple(link.block.parameters())
-    first, *others = torch.autograd.grad(after_BLM, (before_BLM, *parameters), gradient_BLM)
-    return first, tuple(others)
 
 
 def _are_finite(values: list[Tensor]) -> bool:

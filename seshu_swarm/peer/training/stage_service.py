@@ -27,6 +27,7 @@ from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer import memory
 from seshu_swarm.peer.gradients import ASK_SECONDS, FLOAT_BYTES, GIVE_SECONDS, unless_gone
 from seshu_swarm.peer.guest import Guest
+from seshu_swarm.peer.training.casting import Casting
 from seshu_swarm.peer.training.passes import Gradients, Kept, Output, StagePasses
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import Call
@@ -79,6 +80,7 @@ class StageService:
             check=lambda version: books.ledger.check_version(version),
             guest=guest,
             computing=computing,
+            casting=Casting(record.compute_type),
         )
         self._in_hand: Counter[str] = Counter()
         self.num_forward = self.num_counted = 0

@@ -30,6 +30,7 @@ from seshu_swarm.peer.config import TrainConfig
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.training.calls import Calls
+from seshu_swarm.peer.training.casting import Casting
 from seshu_swarm.peer.training.ends import EndsPasses
 from seshu_swarm.peer.training.member import Member
 from seshu_swarm.peer.training.meter import Meter
@@ -147,7 +148,12 @@ class Training:
         trainer = Trainer(
             member,
             calls,
-            EndsPasses(member.part, batch_size=record.batch_size, length=record.length),
+            EndsPasses(
+                member.part,
+                batch_size=record.batch_size,
+                length=record.length,
+                casting=Casting(record.compute_type),
+            ),
             self._batches,
             executor=self._executor,
             max_in_flight=max_in_flight,

@@ -12,6 +12,7 @@ from torch import Tensor
 from seshu_swarm.errors import TrainingError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
+from seshu_swarm.peer.training.casting import Casting
 from seshu_swarm.peer.training.ends import EndsPasses, EndsStep
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.ledger import StageLedger
@@ -66,6 +67,23 @@ def test_in_pieces_the_gradients_are_those_of_the_whole_model(ties: bool) -> Non
     assert len(names) == (2 if ties else 3)
     for name, one, other in zip(names, head.by_parameters, embed, strict=True):
         torch.testing.assert_close(one + other, expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_head_in_bfloat16_has_a_loss_and_gradients_in_float32() -> None:
+    model = whole_of(ties=True)
+    part = TrainedPart(model.ends, plan_of(batch_size=ROWS, length=LENGTH, num_blocks=2))
+    hidden, heads = torch.randn(ROWS, LENGTH - 1, 32), []
+    for compute_type in ("float32", "bfloat16"):
+        casting = Casting(compute_type)
+        passes = EndsPasses(part, batch_size=ROWS, length=LENGTH, casting=casting)
+        heads.append(passes.head(hidden, labels_of(ids_of(0))))
+    full, half = heads
+    assert 0 < abs(half.nats / full.nats - 1) < 1e-3
+    for one, other in zip(
+        (half.gradient, *half.by_parameters), (full.gradient, *full.by_parameters), strict=True
+    ):
+        assert one.dtype is torch.float32
+        assert float((one - other).norm()) <= 2e-2 * float(other.norm())
 
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
