@@ -104,6 +104,23 @@ def test_of_two_that_lack_one_another_the_newer_one_goes(newest: str) -> None:
     assert gone_of(scene) == [newest]
 
 
+@pytest.mark.parametrize("newest", ["a", "b"])
+def test_one_that_trained_alone_is_older_than_who_joins_it(newest: str) -> None:
+    """They name one another; the names' order does not matter."""
+    scene = Scene()
+    oldest = "a" if newest == "b" else "b"
+    for letter, group in {oldest: 0, "c": 1, "t": NUM_STAGES}.items():
+        scene.enlist(letter, group)
+    scene.course.begin()
+    play(scene, "nobody", turns=20)
+    version = scene.course.conductor.groups[0].version
+    scene.enlist(newest, 0, ledger=StageLedger(name_of(newest), version))
+    scene.course.begin()
+    play(scene, name_of(newest), turns=60, lacking=lambda name: {A, B})
+    assert scene.course.made == 2
+    assert name_of(oldest) in scene.course.roster and name_of(newest) not in scene.course.roster
+
+
 @pytest.mark.parametrize("bad", [A, B, D])
 def test_who_fails_every_average_is_found_the_second_time_where_nobody_says_who(bad: str) -> None:
     """The first time a member without fault may go first; alone, even the one at fault makes the step."""

@@ -1,9 +1,9 @@
 """Averages that fail again and again: whom to leave out, so that the others can go on. Pure; times are given.
 
 An average is of exactly its members, so that one that cannot be reached, or never answers, fails it for
-all. Each names whose part it lacked. Of two that are named together one is at fault, whoever of them says
-so; who is named together with most others is left out. Where that does not tell: who was there when most
-averages failed since its last that did not, and then who made the fewest. After each the others begin anew.
+all. Each names whose part it lacked. Of a pair one is at fault, whoever of the two names the other; who is
+of most pairs is left out. Where that does not tell: who is named by most, was there when most averages
+failed since its last that did not, and made the fewest. After each the others begin anew.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Failing:
 
     def __init__(self) -> None:
         self._groups: defaultdict[int, _Group] = defaultdict(_Group)
-        # Of each peer, those it was named together with since its last average that did not fail.
-        self._partners: dict[str, set[str]] = {}
+        # Of each peer, who named it since the last average of either that did not fail.
+        self._named_by: defaultdict[str, set[str]] = defaultdict(set)
         self._failed: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
 
@@ -37,10 +37,11 @@ class Failing:
             here.begin(group, now)
         if name in here.members and status.version.step > here.turn[0].step:
             here.members -= {name}
-            self._succeeded(peer_of(name))
+            self._succeeded(peer_of(name), is_alone=here.is_alone)
         is_here = name in here.members and (status.version, status.round) == here.turn
         if is_here and status.phase is Phase.FAILED:
-            self._named(name, status.lacking & here.members)
+            for lacked in status.lacking & here.members - {name}:
+                self._named_by[peer_of(lacked)].add(peer_of(name))
             if here.fails(now):
                 self._failed.update({peer_of(member) for member in here.members})
 
@@ -49,21 +50,20 @@ class Failing:
         found = self._groups[place].overdue()
         return max(found, key=self._suspicion) if found else None
 
-    def _suspicion(self, name: str) -> tuple[int, int, int, str]:
+    def _suspicion(self, name: str) -> tuple[int, int, int, int, str]:
         peer = peer_of(name)
-        return len(self._partners.get(peer, ())), self._failed[peer], -self._made[peer], name
+        named_by = self._named_by.get(peer, set())
+        names = {other for other, by in self._named_by.items() if peer in by}
+        pairs = (named_by | names) - {peer}
+        return len(pairs), len(named_by), self._failed[peer], -self._made[peer], name
 
-    def _named(self, by: str, names: frozenset[str]) -> None:
-        for one, other in ((peer_of(by), peer_of(name)) for name in names):
-            if one != other:
-                self._partners.setdefault(one, set()).add(other)
-                self._partners.setdefault(other, set()).add(one)
-
-    def _succeeded(self, peer: str) -> None:
-        for other in self._partners.pop(peer, ()):
-            self._partners.get(other, set()).discard(peer)
-        self._failed.pop(peer, None)
+    def _succeeded(self, peer: str, *, is_alone: bool) -> None:
         self._made[peer] += 1
+        if not is_alone:  # there, nobody had to be reached
+            self._failed.pop(peer, None)
+            self._named_by.pop(peer, None)
+            for by in self._named_by.values():
+                by.discard(peer)
         self._forget()
 
     def _forget(self) -> None:
@@ -73,6 +73,8 @@ class Failing:
                 kept = dict(counter.most_common(MAX_MEMBERS))
                 counter.clear()
                 counter.update(kept)
+        if len(self._named_by) > 2 * MAX_MEMBERS:
+            self._named_by.clear()
 
 
 class _Group:
@@ -81,7 +83,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.turn = Version(-1, -1), -1
-        self.members = frozenset[str]()
+        self.members, self.is_alone = frozenset[str](), False
         self._since = 0.0
         self._has_failed = False
         self._points: Counter[str] = Counter()
@@ -91,9 +93,8 @@ class _Group:
             return
         if self.turn[0] != group.version:
             self._points.clear()
-        # Alone, nobody has to be reached.
-        members = group.members if len(group.members) > 1 else frozenset[str]()
-        self.turn, self.members = (group.version, group.round), members
+        self.turn, self.members = (group.version, group.round), group.members
+        self.is_alone = len(group.members) == 1
         self._since, self._has_failed = now, False
 
     def fails(self, now: float) -> bool:
