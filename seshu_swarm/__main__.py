@@ -8,6 +8,7 @@ from seshu_swarm.cli import Command
 from seshu_swarm.data.building.config import DataBuildConfig
 from seshu_swarm.data.tokenisers.config import DataTokeniserConfig
 from seshu_swarm.demo.config import DemoConfig
+from seshu_swarm.exporting.config import ExportConfig
 from seshu_swarm.evaluate.config import EvaluateConfig
 from seshu_swarm.planning.config import PlanConfig
 from seshu_swarm.presets.config import PresetsConfig
@@ -26,6 +27,9 @@ COMMANDS = (
         DataTokeniserConfig,
         "seshu_swarm.data.tokenisers.run:run",
         "Train a tokeniser on text, and say how finely it cuts each language.",
+    ),
+    Command(
+        "export", ExportConfig, "seshu_swarm.exporting.run:run", "A model in other programs' form."
     ),
     Command("plan", PlanConfig, "seshu_swarm.planning.run:run", "Say what a budget buys."),
     Command(

@@ -25,6 +25,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/data.md",
+    "docs/export.md",
     "docs/limits.md",
     "docs/pipeline.md",
     "docs/plan.md",
