@@ -7,6 +7,7 @@ The loop turns only inside `run`; whatever was begun before goes on there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import time
 from collections.abc import Coroutine
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgpack
+import psutil
 from hivemind.dht.node import DHTNode
 from hivemind.dht.routing import DHTID
 from hivemind.p2p import P2P, PeerID
@@ -23,7 +25,6 @@ from seshu_swarm.daemon import Listen
 from seshu_swarm.dht import Swarm
 from seshu_swarm.identity import Identity
 from seshu_swarm.records import Record
-from seshu_swarm.running import end_children
 
 RUN_ID = "test-run"
 T = TypeVar("T")
@@ -90,7 +91,15 @@ class Loopback:
         gc.collect()  # what hivemind forgot to close is closed while its loop is there
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
-        end_children()
+        _end_daemons()
+
+
+def _end_daemons() -> None:
+    """Those that are left; processes that the test started otherwise are its own affair."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name() == "p2pd":
+                child.kill()
 
 
 class Attacker:

@@ -20,6 +20,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Self
 
+from tests.forked import Forked, can_fork
+
 Event = dict[str, Any]
 END_SECONDS = 5.0
 
@@ -32,6 +34,20 @@ class Fault(Enum):
     TERMINATE = signal.SIGTERM
 
 
+def start(module: str, arguments: Sequence[str], log: Path) -> Forked | subprocess.Popen[bytes]:
+    """Forked where that gives what a new process would be."""
+    if can_fork():
+        return Forked(module, arguments, log)
+    with log.open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+
+
 class RoleProcess:
     """`python -m MODULE ARGUMENTS --log-format json`; its events in the order of their arrival."""
 
@@ -40,14 +56,7 @@ class RoleProcess:
         self.events: list[Event] = []
         self._news = threading.Condition()
         self._is_over = False
-        with log.open("ab") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments, "--log-format", "json"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
+        self.process = start(module, [*arguments, "--log-format", "json"], log)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -105,6 +114,8 @@ def inject(process: RoleProcess, fault: Fault) -> None:
             process.process.terminate()
         else:
             os.killpg(process.process.pid, fault.value)
+            if fault is Fault.KILL:
+                process.process.wait(END_SECONDS)  # until then it holds its files locked
 
 
 def wake(process: RoleProcess) -> None:

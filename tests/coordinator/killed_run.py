@@ -32,6 +32,10 @@ def kill_at(point: str) -> None:
     Decisions.note, Ledger.end_round = noting, ending  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
+def main() -> int:
     kill_at(sys.argv.pop(1))
-    sys.exit(coordinator.main())
+    return coordinator.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -36,9 +36,9 @@ def handed_in(out: Path) -> list[str]:
     return [facts["digest"] for facts in members.values() if facts["digest"]]
 
 
-def switch_off(process: subprocess.Popen[bytes]) -> None:
+def switch_off(pid: int) -> None:
     """As a machine is: the process and all that it started."""
-    family = [psutil.Process(process.pid)]
+    family = [psutil.Process(pid)]
     family += family[0].children(recursive=True)
     for one in family:
         with contextlib.suppress(psutil.NoSuchProcess):  # it had just ended by itself
@@ -52,7 +52,7 @@ def test_a_killed_recording_goes_on_and_can_be_simulated_on(tmp_path: Path) -> N
         began = record(processes, out)
         # It tells its progress while donors come and go.
         began.wait_for("progress", seconds=SECONDS, matching=lambda event: bool(handed_in(out)))
-        switch_off(began.process)
+        switch_off(began.process.pid)
         before = handed_in(out)
         again = record(processes, out)
         assert again.wait(seconds=SECONDS) == 0, again.tail()
