@@ -26,6 +26,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/data.md",
     "docs/export.md",
+    "docs/instructions.md",
     "docs/limits.md",
     "docs/pipeline.md",
     "docs/plan.md",

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seshu_swarm.data.instructions.wordings import wordings_of
 from seshu_swarm.data.jsonl import BadRows, read_items, row_of, text_at
 from seshu_swarm.data.scripts import language_of_answer
 from seshu_swarm.data.text import Corpus, Document, Row, nfc
@@ -22,8 +23,6 @@ from seshu_swarm.errors import DataError
 
 ENOUGH_ROWS = 2_000
 BACK_EVERY = 4  # one pair in four is also asked the other way
-TO_NATIVE = ("Translate to {name}", "{name} translation", "Say this in {name}", "In {name}")
-TO_ENGLISH = ("Translate to English", "English translation", "Say this in English", "In English")
 ENGLISH_NAMES = {
     "as": "Assamese",
     "bn": "Bengali",
@@ -162,12 +161,11 @@ def translation_rows(pairs: Iterable[tuple[str, str]], language: str, num_rows: 
     Pairs are taken in the order of their digests, so that every source of the file has its share.
     """
     by_digest = sorted((hashlib.sha256("\0".join(p).encode()).digest(), p) for p in set(pairs))
-    name = ENGLISH_NAMES.get(language, language)
+    wordings = wordings_of(language, ENGLISH_NAMES.get(language, language))
     rows = []
     for i, (digest, (english, native)) in enumerate(by_digest[:num_rows]):
-        wording = digest[0] % len(TO_NATIVE)
-        instruction = TO_NATIVE[wording].format(name=name)
-        rows.append(Row(instruction, english, native, language))
+        wording = digest[0] % len(wordings.to_native)
+        rows.append(Row(wordings.to_native[wording], english, native, language))
         if i % BACK_EVERY == 0:
-            rows.append(Row(TO_ENGLISH[wording], native, english, "en"))
+            rows.append(Row(wordings.to_english[wording], native, english, "en"))
     return rows

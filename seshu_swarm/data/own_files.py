@@ -1,4 +1,4 @@
-"""Files of own rows, line by line: .jsonl, .csv, .parquet, and .txt in pieces.
+"""Files of own rows, line by line: .jsonl, .json, .csv, .parquet, and .txt in pieces.
 
 A *line* is its number with a table, or with the bytes of a JSON object. Nothing is held but the
 line at hand, however large the file. Knows no rows.
@@ -7,9 +7,10 @@ line at hand, however large the file. Knows no rows.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unicodedata import category
 
 from seshu_swarm.data.text import nfc
@@ -18,6 +19,9 @@ from seshu_swarm.errors import DataError, from_os_error
 # A row without a question, its end token included, fits into the 512 tokens at which rows are cut.
 PIECE_BYTES = 500
 CSV_FIELD_BYTES = 1 << 20
+BLOCK_CHARACTERS = 1 << 16
+ELEMENT_CHARACTERS = 1 << 24
+BOM = b"\xef\xbb\xbf"
 # Key of what a line of CSV holds beyond its columns; the reader of rows refuses such a line.
 TOO_MANY = "(more fields than columns)"
 
@@ -39,6 +43,57 @@ def _json_lines(path: Path) -> Lines:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, line
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file begins as a JSON array does. Raises ResourceError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64).removeprefix(BOM).lstrip()[:1] == b"["
+    except OSError as error:
+        raise from_os_error(error, str(path)) from error
+
+
+def _json_array(path: Path) -> Lines:
+    """Elements of one JSON array, as Alpaca's file is, or lines as in .jsonl."""
+    if not is_array(path):
+        yield from _json_lines(path)
+        return
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        found = _elements(file, str(path))
+        for number, element in enumerate(found, start=1):
+            if not isinstance(element, dict):
+                raise DataError(
+                    f"{path} element {number}: a {type(element).__name__}, not a table",
+                    rule="an array of objects",
+                )
+            yield number, element
+
+
+def _elements(file: TextIO, source: str) -> Iterator[Any]:
+    """Elements as they are complete; held is the one at hand, and what was read with it."""
+    decoder, text, at = json.JSONDecoder(), file.read(BLOCK_CHARACTERS), 0
+    at = text.index("[") + 1
+    is_whole = False
+    while True:
+        while at < len(text) and (text[at].isspace() or text[at] == ","):
+            at += 1
+        if text[at : at + 1] == "]":
+            return
+        try:
+            element, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            block = "" if is_whole else file.read(max(BLOCK_CHARACTERS, len(text)))
+            is_whole = not block
+            if is_whole or len(text) - at > ELEMENT_CHARACTERS:
+                reason = getattr(error, "msg", "too deep")
+                raise DataError(
+                    f"{source} is no JSON array ({reason})", rule="[{…}, {…}, …], UTF-8"
+                ) from None
+            text, at = text[at:] + block, 0
+            continue
+        yield element
+        at = end
 
 
 def _text_lines(path: Path) -> Iterator[str]:
@@ -122,6 +177,7 @@ def _last_boundary(head: str) -> int:
 
 READERS: dict[str, Callable[[Path], Lines]] = {
     ".jsonl": _json_lines,
+    ".json": _json_array,
     ".csv": _csv_lines,
     ".parquet": _parquet_lines,
     ".txt": _pieces,

@@ -5,7 +5,8 @@
     A: जापान
 
 Loss and score are on the answer and its end token only. A row without instruction and input is
-plain text: its prompt is empty.
+plain text: its prompt is empty. A row's input may hold a talk: where an earlier answer ends in it
+stands `TURN_END`, which becomes the end token, as it does when a client talks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from seshu_swarm.data.tokeniser import Tokeniser
 from seshu_swarm.errors import UsageError
 
 MINIMUM_TOKENS = 8
+TURN_END = "\x1e"  # Unicode's record separator
 
 
 def prompt_for_generation(instruction: str, input: str = "") -> str:
@@ -31,6 +33,15 @@ def prompt_of(row: Row) -> str:
     return prompt_for_generation(row.instruction, row.input)
 
 
+def prompt_ids(tokeniser: Tokeniser, row: Row) -> list[int]:
+    """Ids of the row's prompt, with the end token behind each earlier answer in it."""
+    first, *later = prompt_of(row).split(TURN_END)
+    ids = tokeniser.encode(first)
+    for turn in later:
+        ids += [tokeniser.eos_id, *tokeniser.encode(turn)]
+    return ids
+
+
 def encode_row(tokeniser: Tokeniser, row: Row, max_tokens: int) -> tuple[list[int], int]:
     """`(ids, num_prompt_tokens)`: prompt, answer and end token in at most `max_tokens` ids.
 
@@ -40,7 +51,7 @@ def encode_row(tokeniser: Tokeniser, row: Row, max_tokens: int) -> tuple[list[in
     """
     if max_tokens < MINIMUM_TOKENS:
         raise UsageError(f"{max_tokens} tokens for a row", rule=f"at least {MINIMUM_TOKENS}")
-    prompt = tokeniser.encode(prompt_of(row))
+    prompt = prompt_ids(tokeniser, row)
     answer = [*tokeniser.encode(row.output), tokeniser.eos_id]
     num_prompt_tokens = min(len(prompt), max(max_tokens - len(answer), max_tokens // 4))
     prompt = prompt[len(prompt) - num_prompt_tokens :]

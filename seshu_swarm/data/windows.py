@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from seshu_swarm.data.prompts import prompt_of
+from seshu_swarm.data.prompts import prompt_ids
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.data.tokeniser import Tokeniser
 from seshu_swarm.errors import UsageError
@@ -49,7 +49,12 @@ def windows_of_rows(
         window
         for row in rows
         for window in _windows(
-            tokeniser, _cluster(row), prompt_of(row), row.output, max_bytes, max_context_tokens
+            tokeniser,
+            _cluster(row),
+            prompt_ids(tokeniser, row),
+            row.output,
+            max_bytes,
+            max_context_tokens,
         )
     ]
 
@@ -66,7 +71,7 @@ def windows_of_documents(
         window
         for document in documents
         for window in _windows(
-            tokeniser, document.id, "", document.text, max_bytes, max_context_tokens
+            tokeniser, document.id, [], document.text, max_bytes, max_context_tokens
         )
     ]
 
@@ -85,13 +90,13 @@ def _cluster(row: Row) -> str:
 def _windows(
     tokeniser: Tokeniser,
     document: str,
-    prompt: str,
+    prompt: Sequence[int],
     text: str,
     max_bytes: int,
     max_context_tokens: int,
 ) -> Iterator[Window]:
     # A packed document follows an end token, so that is what a text without a prompt starts after.
-    before: Sequence[int] = tokeniser.encode(prompt) or [tokeniser.eos_id]
+    before: Sequence[int] = prompt or [tokeniser.eos_id]
     for piece in pieces(text, max_bytes):
         ids = tokeniser.encode(piece)
         context = before[-max_context_tokens:]

@@ -54,7 +54,7 @@ class FinetuneConfig(LentConfig):
     columns: str = setting(
         "",
         "Columns of own data as FIELD=COLUMN,…; fields: instruction, input, output, language; "
-        "src and tgt of pairs.",
+        "src and tgt of pairs; messages of talks.",
     )
     split: str = setting("train", "Split of a Hub data set.")
     subset: str = setting(

@@ -133,7 +133,7 @@ def test_errors_name_source_line_and_columns(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is not there"):
         read_rows(tmp_path / "nowhere", language="hi")
     (tmp_path / "rows.xml").write_text("<a/>")
-    with pytest.raises(DataError, match=r"\.jsonl \.csv"):
+    with pytest.raises(DataError, match=r"\.jsonl \.json \.csv"):
         read_rows(tmp_path / "rows.xml", language="hi")
     (tmp_path / "bad.txt").write_bytes(b"ok\n\xff\n")
     with pytest.raises(DataError, match=r"bad.txt line 2: not UTF-8"):

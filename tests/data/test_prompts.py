@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm.data.prompts import encode_row, prompt_for_generation, prompt_of
+from seshu_swarm.data.prompts import (
+    TURN_END,
+    encode_row,
+    prompt_for_generation,
+    prompt_ids,
+    prompt_of,
+)
 from seshu_swarm.data.text import Row
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import UsageError
@@ -51,10 +57,16 @@ def test_any_row_fits(instruction: str, input: str, output: str, max_tokens: int
     assert len(ids) == min(max_tokens, len(ids)) and num_prompt_tokens < len(ids)
     assert ids[num_prompt_tokens:] == answer[: len(ids) - num_prompt_tokens]
     kept = ids[:num_prompt_tokens]
-    assert (
-        kept
-        == tokeniser.encode(prompt_of(row))[len(tokeniser.encode(prompt_of(row))) - len(kept) :]
-    )
+    whole = prompt_ids(tokeniser, row)
+    assert kept == whole[len(whole) - len(kept) :]
+
+
+@given(texts, texts)
+def test_only_what_ends_a_turn_is_more_than_its_text(instruction: str, input: str) -> None:
+    row = Row(instruction, input, "a", "en")
+    ids = prompt_ids(tokeniser, row)
+    assert tokeniser.decode(ids) == prompt_of(row).replace(TURN_END, "")
+    assert ids.count(tokeniser.eos_id) == prompt_of(row).count(TURN_END)
 
 
 def test_too_little_room_is_refused() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from seshu_swarm.data.catalogue import deal, read_pretrain_shard, read_shard, shards_of
 from seshu_swarm.data.hub_rows import Part
-from seshu_swarm.data.own_rows import check_source, read_rows
+from seshu_swarm.data.own_rows import check_source, columns_of, read_rows
 from seshu_swarm.data.text import Document, Row
-from seshu_swarm.errors import DataError, UsageError
+from seshu_swarm.errors import DataError
 from seshu_swarm.joining import Joined
 from seshu_swarm.packages import Manifest
 from seshu_swarm.peer.config import FinetuneConfig
@@ -38,7 +38,7 @@ def check_rows(settings: FinetuneConfig) -> None:
         check_source(
             settings.data,
             language=settings.language or "",
-            columns=_columns(settings.columns),
+            columns=columns_of(settings.columns),
             bad_rows="skip" if settings.bad_rows == "skip" else "refuse",
         )
 
@@ -49,26 +49,12 @@ def own_rows(settings: FinetuneConfig, should_stop: Callable[[], bool]) -> Dealt
     rows = read_rows(
         settings.data or "",
         language=language,
-        columns=_columns(settings.columns),
+        columns=columns_of(settings.columns),
         bad_rows="skip" if settings.bad_rows == "skip" else "refuse",
         max_rows=settings.max_rows,
         part=Part(settings.split, settings.subset, should_stop),
     )
     return Dealt(rows, language, settings.data or "")
-
-
-def _columns(text: str) -> dict[str, str]:
-    columns = {}
-    for part in filter(None, text.split(",")):
-        field, equals, column = part.partition("=")
-        if not equals:
-            raise UsageError(
-                f"--columns {part!r}",
-                rule="FIELD=COLUMN,…",
-                way_out="output=answer,instruction=question",
-            )
-        columns[field] = column
-    return columns
 
 
 async def shard_rows(
