@@ -6,10 +6,11 @@ from seshu_swarm import cli
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.cli import Command
 from seshu_swarm.data.building.config import DataBuildConfig
+from seshu_swarm.data.instructions.config import DataInstructionsConfig
 from seshu_swarm.data.tokenisers.config import DataTokeniserConfig
 from seshu_swarm.demo.config import DemoConfig
-from seshu_swarm.exporting.config import ExportConfig
 from seshu_swarm.evaluate.config import EvaluateConfig
+from seshu_swarm.exporting.config import ExportConfig
 from seshu_swarm.planning.config import PlanConfig
 from seshu_swarm.presets.config import PresetsConfig
 
@@ -21,6 +22,12 @@ COMMANDS = (
         DataBuildConfig,
         "seshu_swarm.data.building.run:run",
         "Build a catalogue of training text from a recipe.",
+    ),
+    Command(
+        "data instructions",
+        DataInstructionsConfig,
+        "seshu_swarm.data.instructions.run:run",
+        "Turn tables, talks and pairs into rows or alternating text of a run.",
     ),
     Command(
         "data tokeniser",
