@@ -5,7 +5,8 @@
     pieces   what one worker reads at once cleaning       NFC, newlines, what is broken
     signals  numbers about one text        filters        which texts are kept, and why not
     wordlists  lists of words and phrases  contamination  text that hold-outs have
-    near     MinHash signatures            duplicates     who repeats whom
+    classes  letters, digits, symbols      near           MinHash signatures
+    duplicates     who repeats whom
     tally    rows in and out, by reason    spool          what survived reading, on disk
     reading  one piece, from source to spool
     settling one language: duplicates      mixture        how often each language's text is taken

@@ -36,7 +36,11 @@ def read_holdouts(paths: Iterable[Path]) -> list[Item]:
     """
     items: list[Item] = []
     for path in paths:
-        found = read_items(path, _items_of, bad_rows="refuse")
+        try:
+            found = read_items(path, _items_of, bad_rows="refuse")
+        except DataError as error:
+            # Its own way out is that of rows to train on.
+            raise DataError(error.what, rule=error.rule, way_out="correct the hold-out") from None
         if not any(found):
             raise DataError(f"{path} holds no text to keep apart", rule="JSON lines with text")
         items += [item for some in found for item in some]

@@ -89,7 +89,7 @@ def paragraphs_of(path: Path, start: int, end: int, *, max_bytes: int) -> Iterat
         elif is_ours:
             at = line.at if not held else at
             # What is too long is counted, not kept.
-            held += max_bytes + 1 if line.data is None else len(line.data) + 1
+            held += max_bytes + 2 if line.data is None else len(line.data) + 1
             if held <= max_bytes + 1:
                 paragraph.append(line.data or b"")
             else:

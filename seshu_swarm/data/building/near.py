@@ -17,7 +17,7 @@ from datasketch import MinHash  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from seshu_swarm.data.building.signals import RUN_WORDS
-from seshu_swarm.data.rolling import mixed
+from seshu_swarm.data.rolling import BASE, mixed
 
 NUM_BANDS, BAND_VALUES = 16, 6
 NUM_VALUES = NUM_BANDS * BAND_VALUES
@@ -27,7 +27,7 @@ SEED = 1
 SCHEME = "affine32"
 
 SIGNATURE = np.dtype([("bands", np.uint64, (NUM_BANDS,)), ("bytes", np.uint8, (NUM_VALUES,))])
-FACTOR = np.uint64(0x9E3779B97F4A7C15)
+POWERS = np.asarray([pow(BASE, k, 1 << 64) for k in range(1, 9)], dtype=np.uint64)
 
 Signature = NDArray[np.void]
 
@@ -44,24 +44,22 @@ def signature_of(words: Sequence[str]) -> Signature:
     values = np.asarray(minhash.hashvalues, dtype=np.uint64)
     found = np.zeros((), dtype=SIGNATURE)
     found["bytes"] = values.astype(np.uint8)
-    band = np.zeros(NUM_BANDS, dtype=np.uint64)
-    for column in values.reshape(NUM_BANDS, BAND_VALUES).T:
-        band = mixed(band * FACTOR + column + np.uint64(1))
-    found["bands"] = band
+    found["bands"] = mixed(values.reshape(NUM_BANDS, BAND_VALUES) @ POWERS[:BAND_VALUES])
     return found
 
 
 def run_hashes(words: Sequence[str]) -> NDArray[np.uint64]:
-    """A 32-bit hash of each distinct run of five words, letters' case aside."""
+    """A 32-bit hash of each run of five words."""
     hashes = np.fromiter(
-        (zlib.crc32(word.casefold().encode("utf-8")) for word in words),
+        (zlib.crc32(word.encode("utf-8")) for word in words),
         dtype=np.uint64,
         count=len(words),
     )
-    runs = np.zeros(len(words) - RUN_WORDS + 1, dtype=np.uint64)
+    num_runs = len(words) - RUN_WORDS + 1
+    runs = np.zeros(num_runs, dtype=np.uint64)
     for k in range(RUN_WORDS):
-        runs = mixed(runs * FACTOR + hashes[k : len(words) - RUN_WORDS + 1 + k])
-    return np.unique(runs >> np.uint64(32))
+        runs += hashes[k : k + num_runs] * POWERS[k]
+    return mixed(runs) >> np.uint64(32)
 
 
 def similarity(first: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:

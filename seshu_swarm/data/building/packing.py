@@ -25,8 +25,7 @@ from seshu_swarm.packages import write_whole
 
 WAITING_BYTES = 16 << 20
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
-# A shard's texts vary in number as the draws do; its reader takes four times what is aimed at.
-HEADER_BYTES = 12
+HEADER_BYTES = 12  # key and length of what waits
 
 Hashes = NDArray[np.uint64]
 
@@ -59,8 +58,8 @@ def pack(task: PackTask) -> int:
         shards = Shards(task, max(1, round(size_bytes / task.shard_bytes)))
         text_bytes = 0
         for line, keys, bytes_of_text in copies_of(task, index, fates):
-            for key in keys.tolist():
-                shards.add(int(key), line)
+            for key in keys:
+                shards.add(key, line)
                 text_bytes += bytes_of_text
         counts = shards.finish()
         book = {"items": counts, "rows_out": sum(counts.values()), "bytes_out": text_bytes}
@@ -78,20 +77,21 @@ def _expected_bytes(task: PackTask, index: Index, fates: Fates) -> float:
     return total
 
 
-def copies_of(task: PackTask, index: Index, fates: Fates) -> Iterator[tuple[bytes, Hashes, int]]:
-    """Each kept text's line, a key for each copy, and its bytes of text."""
+def copies_of(task: PackTask, index: Index, fates: Fates) -> Iterator[tuple[bytes, list[int], int]]:
+    """Each kept text's line, the keys of its copies, and its bytes of text."""
     for piece, times, start, part in zip(
         task.pieces, task.times, index.starts, index.parts, strict=True
     ):
         digests = np.asarray(part["digest"])
         counts = num_copies(digests, times, task.seed)
         counts[fates[start : start + len(part)] != KEPT] = 0
+        numbers = np.arange(1, int(counts.max(initial=0)) + 1, dtype=np.uint64)
+        keys = keys_at(digests[:, None], numbers[None, :], task.seed)
         with spool_path(task.spools, piece, task.language, "jsonl").open("rb") as file:
             for k, count in enumerate(counts.tolist()):
                 line = file.readline()
                 if count:
-                    keys = keys_of(digests[k], count, task.seed)
-                    yield line, keys, int(part["text_bytes"][k])
+                    yield line, keys[k, :count].tolist(), int(part["text_bytes"][k])
 
 
 def num_copies(digests: Hashes, times: float, seed: int) -> NDArray[np.int64]:
@@ -102,12 +102,9 @@ def num_copies(digests: Hashes, times: float, seed: int) -> NDArray[np.int64]:
     return found
 
 
-def keys_of(digest: np.uint64, count: int, seed: int) -> Hashes:
-    """The key of each copy: it decides shard and place."""
-    return keys_at(np.full(count, digest), np.arange(1, count + 1, dtype=np.uint64), seed)
-
-
 def keys_at(digests: Hashes, copies: Hashes | np.uint64, seed: int) -> Hashes:
+    """The key of each copy, numbered from 1: it decides shard and place. Number 0 is the draw of
+    who is taken once more."""
     start = np.uint64(seed % (1 << 64))
     return mixed(mixed(mixed(digests + start * FACTOR) * FACTOR + copies) * FACTOR)
 

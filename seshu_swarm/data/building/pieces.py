@@ -39,6 +39,11 @@ class Piece:
     def name(self) -> str:
         return f"{self.number:05d}-{self.source.name}"
 
+    @property
+    def file(self) -> str:
+        """The file's name for people."""
+        return self.path.rpartition("/")[2]
+
 
 def pieces_of(recipe: Recipe, folder: Path) -> list[Piece]:
     """All pieces in order. Raises DataError for files that are missing or lack the column."""

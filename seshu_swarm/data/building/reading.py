@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
-from seshu_swarm.data.building.cleaning import cleaned, fault_of
+from seshu_swarm.data.building.cleaning import cleaned
 from seshu_swarm.data.building.contamination import Holdouts, read_holdouts
 from seshu_swarm.data.building.filters import reason_of
 from seshu_swarm.data.building.near import MINIMUM_WORDS, signature_of
 from seshu_swarm.data.building.pieces import Piece
 from seshu_swarm.data.building.recipe import Recipe
-from seshu_swarm.data.building.signals import signals_of, words_of
+from seshu_swarm.data.building.signals import plain_words, signals_of
 from seshu_swarm.data.building.sources import Raw, rows_of
-from seshu_swarm.data.building.spool import INDEX, Spool
+from seshu_swarm.data.building.spool import Spool
 from seshu_swarm.data.building.tally import Bad, Tally
 from seshu_swarm.data.building.wordlists import WordList, read_words
 from seshu_swarm.data.decontaminate import SENTENCE_END
@@ -89,10 +87,11 @@ def read_piece(task: ReadTask) -> int:
 
 @dataclass(frozen=True)
 class Good:
-    """A text that passed the filters."""
+    """A text that passed the filters, with its plain words."""
 
     place: str
     document: Document
+    words: list[str]
 
 
 class Reader:
@@ -127,26 +126,27 @@ class Reader:
             if isinstance(found, Bad):
                 self._tally.leave_out(found, language)
             else:
-                yield Good(row.place, found)
+                yield found
 
-    def _judged(self, number: int, row: Raw | Bad) -> Document | Bad:
+    def _judged(self, number: int, row: Raw | Bad) -> Good | Bad:
         if isinstance(row, Bad):
             return row
         if row.language not in self._recipe.languages:
             return Bad("other_language", row.place, repr(row.language[:20]))
         if len(row.text) > self._recipe.max_line_bytes:
             return Bad("line_too_long", row.place, f"{len(row.text)} characters")
-        if fault := fault_of(row.text):
+        text, fault = cleaned(row.text)
+        if fault:
             return Bad(fault, row.place, ascii(row.text[:40]))
-        text = cleaned(row.text)
         if not text:
             return Bad("empty", row.place)
-        words = words_of(text, row.language)
+        words = plain_words(text, row.language)
         signals = signals_of(text, words, row.language)
         reason = reason_of(signals, self._recipe.filters) or self._word_reason(words)
         if reason:
             return Bad(reason, row.place, text[:40])
-        return Document(f"{self._piece.name}-{number:06d}", row.language, text)
+        document = Document(f"{self._piece.name}-{number:06d}", row.language, text)
+        return Good(row.place, document, words)
 
     def _word_reason(self, words: list[str]) -> str | None:
         if self._tools.refusals.hits(words):
@@ -160,30 +160,32 @@ class Reader:
     def _write(self, batch: list[Good]) -> None:
         left = self._tools.holdouts.taken_from([good.document for good in batch])
         for number, good in enumerate(batch):
-            parts = [good.document]
-            if number in left:
-                parts = left[number]
-                if not parts:
-                    bad = Bad("contaminated", good.place, good.document.text[:40])
-                    self._tally.leave_out(bad, good.document.language)
-                else:
-                    self._tally.flags["contaminated_in_part"] += 1
-            texts = [text for part in parts for text in cut(part.text)]
-            self._tally.flags["parts_added"] += max(0, len(texts) - 1)
-            for k, text in enumerate(texts):
-                name = good.document.id + (f"-{k}" if k else "")
-                self._keep(Document(name, good.document.language, text))
+            if number not in left and len(good.document.text) <= MAX_PART_CHARACTERS:
+                self._keep(good.document, good.words)
+            else:
+                self._write_parts(good, left.get(number, [good.document]))
 
-    def _keep(self, document: Document) -> None:
-        words = words_of(document.text, document.language)
+    def _write_parts(self, good: Good, parts: list[Document]) -> None:
+        """What is left of a text, if anything, in parts that a shard's reader takes."""
+        language, text = good.document.language, good.document.text
+        if not parts:
+            self._tally.leave_out(Bad("contaminated", good.place, text[:40]), language)
+        texts = [part for document in parts for part in cut(document.text)]
+        if texts and "\n".join(texts) != text:
+            self._tally.flags["contaminated_in_part"] += 1
+        self._tally.flags["parts_added"] += max(0, len(texts) - 1)
+        for k, part in enumerate(texts):
+            name = good.document.id + (f"-{k}" if k else "")
+            self._keep(Document(name, language, part), plain_words(part, language))
+
+    def _keep(self, document: Document, words: list[str]) -> None:
         line = document_line(document).encode("utf-8")
-        index = np.zeros((), dtype=INDEX)
-        index["digest"], index["line_bytes"] = digest_of(document.text), len(line)
-        index["text_bytes"], index["words"] = len(document.text.encode("utf-8")), len(words)
+        size_bytes = len(document.text.encode("utf-8"))
+        index = (digest_of(document.text), len(line), size_bytes, len(words))
         has_near = self._recipe.duplicates.near and len(words) >= MINIMUM_WORDS
         signature = signature_of(words) if has_near else None
         self._spool.add(document.language, line, index, signature)
-        self._tally.keep(document.language, int(index["text_bytes"]))
+        self._tally.keep(document.language, size_bytes)
 
 
 def digest_of(text: str) -> int:

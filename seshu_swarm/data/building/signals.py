@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 import regex  # type: ignore[import-untyped]
 
+from seshu_swarm.data.building.classes import counts_of
 from seshu_swarm.data.decontaminate import SENTENCE_END
-from seshu_swarm.data.scripts import script_share
 
 WORD = regex.compile(r"\w+")
 LETTER_WITH_MARKS = regex.compile(r"\w\p{M}*")
-DIGIT = regex.compile(r"\p{Nd}")
-SYMBOL = regex.compile(r"[\p{S}#@*\\_{}\[\]•…]")
 WITHOUT_SPACES = frozenset(("th", "zh"))
 RUN_WORDS = 5
 # Below these, what repeats says nothing.
@@ -47,14 +45,20 @@ def words_of(text: str, language: str) -> list[str]:
     return found
 
 
+def plain_words(text: str, language: str) -> list[str]:
+    """Words without their letters' case and without joiners, which change no word's meaning."""
+    return words_of(text.casefold().replace("\u200c", "").replace("\u200d", ""), language)
+
+
 def signals_of(text: str, words: Sequence[str], language: str) -> Signals:
-    length = max(1, len(text))
+    counts = counts_of(text, language)
+    length = max(1, counts.characters)
     return Signals(
         size_bytes=len(text.encode("utf-8")),
         num_words=len(words),
-        script_share=script_share(text, language),
-        digit_share=len(DIGIT.findall(text)) / length,
-        symbol_share=len(SYMBOL.findall(text)) / length,
+        script_share=counts.script_share,
+        digit_share=counts.digits / length,
+        symbol_share=counts.symbols / length,
         mean_word_letters=sum(map(len, words)) / max(1, len(words)),
         repeated_sentence_share=_repeated_sentences(text),
         repeated_run_share=_repeated_runs(words),

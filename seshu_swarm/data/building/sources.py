@@ -109,13 +109,13 @@ def _csv_rows(piece: Piece, max_line_bytes: int) -> Rows:
             table = next(reader, None)
         except csv.Error as error:
             table = None
-            bad.append(Bad("not_csv", f"{piece.path} line {reader.line_num}", str(error)))
+            bad.append(Bad("not_csv", f"{piece.file} line {reader.line_num}", str(error)))
             yield from _emptied(bad)
             continue
         yield from _emptied(bad)
         if table is None:
             return
-        place = f"{Path(piece.path).name} line {reader.line_num}"
+        place = f"{piece.file} line {reader.line_num}"
         if None in table or None in table.values():
             yield Bad("wrong_columns", place, "more or fewer fields than the header has")
         else:
@@ -144,7 +144,7 @@ def _parquet_rows(piece: Piece, max_line_bytes: int) -> Rows:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    source, name = piece.source, Path(piece.path).name
+    source = piece.source
     columns = [column for column in (source.text, source.language_column) if column]
     try:
         file = pyarrow.parquet.ParquetFile(piece.path)
@@ -153,7 +153,7 @@ def _parquet_rows(piece: Piece, max_line_bytes: int) -> Rows:
         for batch in file.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=columns):
             for table in batch.to_pylist():
                 number += 1
-                yield _raw(piece, f"{name} group {piece.start} row {number}", table)
+                yield _raw(piece, f"{piece.file} group {piece.start} row {number}", table)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(
             f"source {source.name!r}: {piece.path} cannot be read: {error}", rule="a Parquet file"
@@ -178,7 +178,7 @@ def _raw(piece: Piece, place: str, table: Mapping[str, Any]) -> Raw | Bad:
 
 
 def _place(piece: Piece, line: Line) -> str:
-    return f"{Path(piece.path).name} byte {line.at}"
+    return f"{piece.file} byte {line.at}"
 
 
 READERS: dict[str, Callable[[Piece, int], Rows]] = {

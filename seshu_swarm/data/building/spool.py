@@ -10,6 +10,7 @@ Files count once the piece's own book names them. Knows no filters.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +24,13 @@ from seshu_swarm.errors import from_os_error
 
 INDEX = np.dtype(
     [
-        ("digest", np.uint64),
-        ("line_bytes", np.uint32),
-        ("text_bytes", np.uint32),
-        ("words", np.uint32),
+        ("digest", "<u8"),
+        ("line_bytes", "<u4"),
+        ("text_bytes", "<u4"),
+        ("words", "<u4"),
     ]
 )
+INDEX_ROW = struct.Struct("<QIII")  # the same, as bytes
 
 
 class Spool:
@@ -60,12 +62,16 @@ class Spool:
         return sorted(self._files)
 
     def add(
-        self, language: str, line: bytes, index: NDArray[np.void], signature: Signature | None
+        self,
+        language: str,
+        line: bytes,
+        index: tuple[int, int, int, int],
+        signature: Signature | None,
     ) -> None:
-        """Raises OSError where the disk is full."""
+        """`index` in the order of INDEX. Raises OSError where the disk is full."""
         files = self._files.get(language) or self._open(language)
         files[0].write(line)
-        files[1].write(index.tobytes())
+        files[1].write(INDEX_ROW.pack(*index))
         if self._has_near:
             found = np.zeros((), dtype=SIGNATURE) if signature is None else signature
             files[2].write(found.tobytes())

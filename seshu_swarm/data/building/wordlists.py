@@ -6,45 +6,39 @@ case and joiners do not count. Knows no languages: a list is held against all te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm.data.building.signals import words_of
-from seshu_swarm.data.overlap import normalise
+from seshu_swarm.data.building.signals import plain_words
 from seshu_swarm.data.text import nfc
 from seshu_swarm.errors import DataError, from_os_error
 
 
 @dataclass(frozen=True)
 class WordList:
-    """`words` are single words, `phrases` several with one space between them."""
+    """`words` are single words, `phrases` several, by their first."""
 
     words: frozenset[str]
-    phrases: frozenset[str]
+    phrases: Mapping[str, tuple[tuple[str, ...], ...]]
 
     @classmethod
     def of(cls, entries: Iterable[str]) -> WordList:
-        found = [tuple(words_of(_plain(entry), "")) for entry in entries]
-        return cls(
-            words=frozenset(entry[0] for entry in found if len(entry) == 1),
-            phrases=frozenset(" ".join(entry) for entry in found if len(entry) > 1),
-        )
+        found = sorted({tuple(plain_words(nfc(entry), "")) for entry in entries})
+        phrases: dict[str, tuple[tuple[str, ...], ...]] = {}
+        for entry in found:
+            if len(entry) > 1:
+                phrases[entry[0]] = (*phrases.get(entry[0], ()), entry)
+        return cls(frozenset(entry[0] for entry in found if len(entry) == 1), phrases)
 
     def hits(self, words: Sequence[str]) -> int:
-        """How many of a text's words are on the list, and how often its phrases occur."""
-        if not self.words and not self.phrases:
-            return 0
-        plain = [_plain(word) for word in words]
-        count = sum(word in self.words for word in plain)
-        if self.phrases:
-            line = f" {' '.join(plain)} "
-            count += sum(line.count(f" {phrase} ") for phrase in self.phrases)
+        """How many of a text's plain words are on the list, and how often its phrases occur."""
+        count = sum(word in self.words for word in words) if self.words else 0
+        for first in self.phrases.keys() & set(words) if self.phrases else ():
+            at = [k for k, word in enumerate(words) if word == first]
+            for phrase in self.phrases[first]:
+                count += sum(tuple(words[k : k + len(phrase)]) == phrase for k in at)
         return count
-
-
-def _plain(text: str) -> str:
-    return normalise(nfc(text)).decode("utf-8")
 
 
 def read_words(paths: Iterable[Path]) -> WordList:
