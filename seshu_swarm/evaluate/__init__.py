@@ -10,7 +10,8 @@
     texts       held-out text by language         columns   a model's scores, intervals, means
     evaluation  all columns on the same texts     models    what can be scored: ours, and others
     floors      byte n-gram, PPMd, xz             showing   table, JSON, picture
-    proving     text coded with the model, and decoded
+    proving     text coded with the model,        tasks     choices and answers, through
+                and decoded                                 lm-evaluation-harness
 
 Knows no candidate, no round and no role.
 """

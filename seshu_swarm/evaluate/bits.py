@@ -43,7 +43,7 @@ def window_nats(
         _check(window)
     nats = np.zeros(len(windows))
     with torch.inference_mode():
-        for batch in _batches([len(w.ids) - 1 for w in windows], max_tokens_per_batch):
+        for batch in batches([len(w.ids) - 1 for w in windows], max_tokens_per_batch):
             nats[batch] = _batch_nats(model, [windows[i] for i in batch])
     return nats
 
@@ -62,7 +62,7 @@ def _check(window: Window) -> None:
         )
 
 
-def _batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Indices in batches whose padded size stays within `max_tokens` (one window always fits)."""
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
@@ -19,9 +21,15 @@ from seshu_swarm.evaluate.models.ours import OurModel
 from seshu_swarm.evaluate.models.scoring import Cut
 from seshu_swarm.evaluate.proving.proving import decode_file, prove
 from seshu_swarm.evaluate.showing.numbers import results_of, rows_of
-from seshu_swarm.evaluate.showing.table import tables_of
+from seshu_swarm.evaluate.showing.picture import draw
+from seshu_swarm.evaluate.showing.table import tables_of, tasks_table
+from seshu_swarm.evaluate.tasks.items import task_files
 from seshu_swarm.evaluate.texts import Texts, read_texts
+from seshu_swarm.packages import write_whole
 from seshu_swarm.reports import check_place, write_report
+
+if TYPE_CHECKING:
+    from seshu_swarm.evaluate.tasks.running import Scores
 
 logger = logging.getLogger(__name__)
 
@@ -30,28 +38,81 @@ def run(settings: EvaluateConfig) -> int:
     """Raises UsageError, DataError, PackageError, MismatchError, and what reading and writing raise."""
     if settings.decode:
         return _decode(settings, Path(settings.decode))
-    for place in (settings.report, settings.proof if settings.prove else None):
-        if place:
-            check_place(Path(place))
-    models = [open_model(p) for p in (settings.model, *settings.against)]
-    steps = steppable(models[0]) if settings.prove else None
-    evaluation = evaluate(settings, models)
-    results = results_of(evaluation)
-    if log.is_text():
-        Console().print(tables_of(evaluation, about=_about(settings)))
-    if steps:
-        results |= _prove(settings, steps, evaluation)
-    log.fact("evaluated", **results)
+    _check(settings)
+    return run_models(settings, [open_model(p) for p in (settings.model, *settings.against)])
+
+
+def run_models(settings: EvaluateConfig, models: Sequence[ScoredModel]) -> int:
+    """The same for models that are open; the others are held against the first."""
+    names = named_apart([model.name for model in models])
+    results: dict[str, float] = {}
+    parts: dict[str, Any] = {"rows": []}
+    if settings.data:
+        _score(settings, models, names, results, parts)
+    if settings.tasks:
+        parts["tasks"] = _tasks(settings, models, names)
+    log.fact("evaluated", **results, tasks=parts.get("tasks", {}))
     if settings.report:
         write_report(
-            Path(settings.report),
-            command="evaluate",
-            settings=settings,
-            rows=rows_of(evaluation),
-            results=results,
-            lossy=dict(evaluation.lossy),
+            Path(settings.report), command="evaluate", settings=settings, results=results, **parts
         )
     return 0
+
+
+def _check(settings: EvaluateConfig) -> None:
+    """Before models are loaded: where files go, and what tasks need. Raises UsageError."""
+    for place in (settings.report, settings.plot, settings.proof if settings.prove else None):
+        if place:
+            check_place(Path(place))
+    if settings.tasks:
+        task_files(settings.tasks)
+        if importlib.util.find_spec("lm_eval") is None:
+            raise UsageError(
+                "--tasks without lm-evaluation-harness",
+                rule="tasks are run by it",
+                way_out="pip install 'seshu-swarm[evaluation]'",
+            )
+
+
+def _score(
+    settings: EvaluateConfig,
+    models: Sequence[ScoredModel],
+    names: Sequence[str],
+    results: dict[str, float],
+    parts: dict[str, Any],
+) -> None:
+    """Bits per byte, the picture and the proof; adds to `results` and `parts`."""
+    first = steppable(models[0]) if settings.prove else None
+    evaluation = evaluate(settings, models, names)
+    results |= results_of(evaluation)
+    parts |= {"rows": rows_of(evaluation), "lossy": dict(evaluation.lossy)}
+    if log.is_text():
+        Console().print(tables_of(evaluation, about=_about(settings)))
+    if settings.plot:
+        title = f"{names[0]} on {Path(settings.data or '').name}"
+        write_whole(Path(settings.plot), draw(evaluation, num_models=len(models), title=title))
+    if first:
+        results |= _prove(settings, first, evaluation)
+
+
+def evaluate(
+    settings: EvaluateConfig, models: Sequence[ScoredModel], names: Sequence[str]
+) -> Evaluation:
+    """Score the models and the floors."""
+    texts = _texts(settings.data, settings)
+    train = _texts(settings.train, settings, all_bytes=True) if settings.train else {}
+    columns, lossy = [], {}
+    for model, name in zip(models, names, strict=True):
+        column, count = model_column(model, texts, cut=_cut(settings), on_column=_tell)
+        columns.append(column.named(name))
+        if count:
+            lossy[name] = count
+            logger.warning("%s cannot give back %d texts: its scores are too good", name, count)
+    columns += [
+        floor_column(floor, texts, train, ngram=settings.ngram, on_column=_tell)
+        for floor in settings.chosen_floors
+    ]
+    return Evaluation(texts, columns, lossy)
 
 
 def steppable(model: ScoredModel) -> OurModel:
@@ -60,7 +121,7 @@ def steppable(model: ScoredModel) -> OurModel:
         raise UsageError(
             f"--prove with {model.name}",
             rule="a proof is stepped through by this package's engine",
-            way_out="prove a checkpoint of the Mamba layout",
+            way_out="prove a checkpoint of the Mamba layout, from its folder",
         )
     return model
 
@@ -83,6 +144,20 @@ def _prove(settings: EvaluateConfig, model: OurModel, evaluation: Evaluation) ->
     }
 
 
+def _tasks(
+    settings: EvaluateConfig, models: Sequence[ScoredModel], names: Sequence[str]
+) -> Mapping[str, Scores]:
+    from seshu_swarm.evaluate.tasks.running import run_files
+
+    found = {}
+    for model, name in zip(models, names, strict=True):
+        _tell(name, "tasks")
+        found[name] = run_files(model, settings.tasks, cut=_cut(settings), limit=settings.limit)
+    if log.is_text():
+        Console().print(tasks_table(found))
+    return found
+
+
 def _decode(settings: EvaluateConfig, file: Path) -> int:
     count = decode_file(steppable(open_model(settings.model)), file, Path(settings.out))
     log.event("decoded", f"{count} texts of {file} are in {settings.out}", texts=count)
@@ -91,25 +166,6 @@ def _decode(settings: EvaluateConfig, file: Path) -> int:
 
 def _cut(settings: EvaluateConfig) -> Cut:
     return Cut(settings.window_tokens, settings.context_tokens)
-
-
-def evaluate(settings: EvaluateConfig, models: list[ScoredModel]) -> Evaluation:
-    """Score the models and the floors; the first model is the one the others are held against."""
-    texts = _texts(settings.data, settings)
-    train = _texts(settings.train, settings, all_bytes=True) if settings.train else {}
-    cut = _cut(settings)
-    columns, lossy = [], {}
-    for model, name in zip(models, named_apart([m.name for m in models]), strict=True):
-        column, count = model_column(model, texts, cut=cut, on_column=_tell)
-        columns.append(column.named(name))
-        if count:
-            lossy[name] = count
-            logger.warning("%s cannot give back %d texts: its scores are too good", name, count)
-    columns += [
-        floor_column(floor, texts, train, ngram=settings.ngram, on_column=_tell)
-        for floor in settings.chosen_floors
-    ]
-    return Evaluation(texts, columns, lossy)
 
 
 def _texts(place: str | None, settings: EvaluateConfig, *, all_bytes: bool = False) -> Texts:

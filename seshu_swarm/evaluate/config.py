@@ -35,6 +35,10 @@ class EvaluateConfig(OutputConfig):
     train: str | None = setting(
         None, "Training text as in --data, read by the floors first; unset: they start empty."
     )
+    tasks: tuple[str, ...] = setting(
+        (), "Task files (.jsonl) or folders of them, for lm-evaluation-harness."
+    )
+    limit: int | None = setting(None, "At most so many items of each task; unset: all.")
     prove: bool = setting(False, "Code the text with the model, decode it, and compare sizes.")
     proof: str = setting("proof.seshu", "File that --prove writes.")
     decode: str | None = setting(
@@ -42,6 +46,7 @@ class EvaluateConfig(OutputConfig):
     )
     out: str = setting("decoded.jsonl", "File that --decode writes.")
     report: str | None = setting(None, "Also write the numbers as JSON into this file.")
+    plot: str | None = setting(None, "Also draw bits per byte into this PNG file.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,16 +54,16 @@ class EvaluateConfig(OutputConfig):
         _one_of("bad-rows", self.bad_rows, ("refuse", "skip"))
         for floor in self.floors:
             _one_of("floors", floor, (*FLOORS, "none"))
-        for name in ("window_tokens", "context_tokens", "max_bytes", "ngram"):
+        for name in ("window_tokens", "context_tokens", "max_bytes", "ngram", "limit"):
             least = 4 if name == "max_bytes" else 1
             if getattr(self, name) is not None and getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise UsageError(f"--{flag} {getattr(self, name)}", rule=f"{least} or more")
-        if not (self.data or self.decode):
+        if not (self.data or self.tasks or self.decode):
             raise UsageError(
                 "nothing to evaluate on",
-                rule="held-out text, or a file to decode",
-                way_out="give --data FOLDER, --data FILE.jsonl or --decode FILE",
+                rule="held-out text, tasks, or a file to decode",
+                way_out="give --data FOLDER, --tasks FILE or --decode FILE",
             )
         if self.prove and (self.score != TEXT or not self.data):
             raise UsageError(
@@ -66,6 +71,8 @@ class EvaluateConfig(OutputConfig):
                 rule="answers need their prompts to be decoded; text needs nothing else",
                 way_out="give --data and --score text",
             )
+        if self.plot and not self.data:
+            raise UsageError("--plot without --data", rule="it draws bits per byte of text")
 
     @property
     def chosen_floors(self) -> tuple[str, ...]:

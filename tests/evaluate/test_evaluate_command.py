@@ -33,9 +33,10 @@ def evaluate(*arguments: object) -> int:
 
 
 def test_two_models_and_floors(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = place / "report.json"
-    data = ("--data", place / "data", "--max-bytes", 1500)
-    assert evaluate(place / "nano", "--against", place / "other", *data, "--report", report) == 0
+    report, plot = place / "report.json", place / "plot.png"
+    given = ("--data", place / "data", "--max-bytes", 1500, "--report", report, "--plot", plot)
+    assert evaluate(place / "nano", "--against", place / "other", *given) == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("nano", "other", "5-gram", "PPMd", "xz", "mean"))
     told = json.loads(report.read_text())
@@ -70,6 +71,10 @@ def test_floors_read_the_training_text_first(place: Path) -> None:
         (("data", "--data", "data"), 40, "has no config.json"),
         (("nano", "--data", "data", "--max-bytes", "3"), 2, "--max-bytes 3; 4 or more"),
         (("nano", "--data", "data", "--score", "answers"), 20, "no answers"),
+        (("nano", "--tasks", "hellaswag"), 2, "no task at 'hellaswag'"),
+        (("nano", "--tasks", "data", "--plot", "a.png"), 2, "--plot without --data"),
+        (("nano", "--data", "data", "--score", "answers", "--prove"), 2, "--prove without"),
+        (("org/model", "--data", "data"), 2, "hf download org/model"),
     ],
 )
 def test_refusals(

@@ -5,7 +5,7 @@ Shapes: B batch, L length, V vocab_size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -44,4 +44,8 @@ class ScoredModel(Protocol):
 
     def logits(self, ids_BL: Tensor) -> Tensor:
         """Logits of every position, (batch, length, vocab_size)."""
+        ...
+
+    def greedy(self, ids: Sequence[int]) -> Iterator[int]:
+        """The likeliest next id after `ids`, and after those it has given, without an end."""
         ...

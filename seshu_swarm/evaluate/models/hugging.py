@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +64,11 @@ class HuggingModel:
         with torch.inference_mode():
             logits_BLV: Tensor = self._model(ids_BL, use_cache=False).logits
         return logits_BLV
+
+    def greedy(self, ids: Sequence[int]) -> Iterator[int]:
+        """Each time from the last `max_tokens` ids, without a cache: any architecture can do it."""
+        known = list(ids)
+        while True:
+            seen = known if self.max_tokens is None else known[-self.max_tokens :]
+            known.append(int(self.logits(torch.tensor([seen]))[0, -1].argmax()))
+            yield known[-1]

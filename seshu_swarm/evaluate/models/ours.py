@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,16 @@ class OurModel:
     def logits(self, ids_BL: Tensor) -> Tensor:
         with torch.inference_mode():
             return self.whole.logits(ids_BL)
+
+    def greedy(self, ids: Sequence[int]) -> Iterator[int]:
+        with torch.inference_mode():
+            given = torch.tensor([list(ids)], dtype=torch.int64)
+            logits_BV, state = self.whole.prefill(given, self.whole.zero_state())
+        while True:
+            token = int(logits_BV[0].argmax())
+            yield token
+            with torch.inference_mode():
+                logits_BV, state = self.whole.step(torch.tensor([token]), state)
 
 
 def ends_of(name: str, tokeniser: Any) -> tuple[int, int | None]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
 from seshu_swarm.evaluate.columns import MEAN, Column, Score, differences, scores_of
 from seshu_swarm.evaluate.evaluation import Evaluation
+
+STDERR = " stderr"
 
 
 def tables_of(evaluation: Evaluation, *, about: str = "") -> Group:
@@ -64,3 +68,23 @@ def _differences(evaluation: Evaluation, others: list[Column]) -> Table:
         cells = [f"{c.delta_bits_per_byte:+.3f} ({c.low:+.3f} … {c.high:+.3f})" for c in row]
         table.add_row(language, *cells)
     return table
+
+
+def tasks_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    """Model → task → metric → value, as the harness gave them; one row a task and metric."""
+    table = Table(title="Tasks (±: standard error)")
+    for heading in ("task", "items", "metric", *map(escape, found)):
+        table.add_column(heading, justify="left" if heading in ("task", "metric") else "right")
+    first = next(iter(found.values()))
+    for task, metrics in first.items():
+        names = [name for name in metrics if name != "items" and not name.endswith(STDERR)]
+        for place, metric in enumerate(names):
+            cells = [_measure(of_model[task], metric) for of_model in found.values()]
+            head = (escape(task), f"{metrics['items']:.0f}") if place == 0 else ("", "")
+            table.add_row(*head, metric, *cells)
+    return table
+
+
+def _measure(metrics: Mapping[str, float], metric: str) -> str:
+    error = metrics.get(metric + STDERR)
+    return f"{metrics[metric]:.3f}" + ("" if error is None else f" ±{error:.3f}")
