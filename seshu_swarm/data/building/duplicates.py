@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from seshu_swarm.data.building.near import MINIMUM_WORDS, NUM_BANDS, NUM_VALUES, similarity
+from seshu_swarm.data.building.near import (
+    MINIMUM_WORDS,
+    NUM_BANDS,
+    NUM_VALUES,
+    least_estimate,
+    similarity,
+)
 from seshu_swarm.data.building.spool import Index
 
 KEPT, EXACT, NEAR = 0, 1, 2
@@ -48,7 +54,7 @@ def mark_near_duplicates(index: Index, fates: Fates, *, at_least: float) -> None
             return found
 
         for group in groups_of(index, column, is_out.astype(np.uint8)):
-            _join(group, parents, _Bytes(index, near), at_least)
+            _join(group, parents, _Bytes(index, near), least_estimate(at_least))
     roots = _roots(parents)
     fates[(roots != np.arange(len(index))) & (fates == KEPT)] = NEAR
 

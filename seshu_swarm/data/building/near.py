@@ -8,6 +8,7 @@ signature: one other word in it already makes it another text.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -60,6 +61,12 @@ def run_hashes(words: Sequence[str]) -> NDArray[np.uint64]:
     for k in range(RUN_WORDS):
         runs += hashes[k : k + num_runs] * POWERS[k]
     return mixed(runs) >> np.uint64(32)
+
+
+def least_estimate(wanted: float) -> float:
+    """From where on an estimate may be that of two texts with similarity `wanted` or more: one
+    standard error of 96 draws below it, so that few of them are missed."""
+    return wanted - math.sqrt(wanted * (1 - wanted) / NUM_VALUES)
 
 
 def similarity(first: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
