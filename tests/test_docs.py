@@ -25,6 +25,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/data.md",
+    "docs/evaluation.md",
     "docs/export.md",
     "docs/instructions.md",
     "docs/limits.md",
