@@ -23,7 +23,7 @@ IMPORTS = [
     "seshu_swarm.coordinator.lifecycle",
     "seshu_swarm.peer.auto",
     "seshu_swarm.peer.donating.donor",
-    "seshu_swarm.peer.training.stage",
+    "seshu_swarm.peer.training.holding",
     "seshu_swarm.peer.training.train",
     "transformers",
     "peft",

@@ -20,7 +20,7 @@ COMMANDS = (
     Command(
         "host",
         HostConfig,
-        "seshu_swarm.peer.training.stage:run",
+        "seshu_swarm.peer.training.holding:run",
         "Host a span of blocks, and train it where the run pretrains.",
     ),
     Command(

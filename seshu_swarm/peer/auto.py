@@ -9,7 +9,7 @@ from seshu_swarm.peer.donating.donor import Donor, check
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.roles import Role, choose_role
-from seshu_swarm.peer.training.stage import hold
+from seshu_swarm.peer.training.holding import hold
 from seshu_swarm.running import Stop
 from seshu_swarm.spans import Span, coverage
 from seshu_swarm.training_plan import find_training

@@ -15,7 +15,7 @@ from seshu_swarm.children import Child, Children, OnEvent
 
 PIPELINE = "seshu_swarm.bench.pipeline"
 # Named only: what a peer imports when its command is chosen.
-IMPORTS = "seshu_swarm.peer.training.stage"
+IMPORTS = "seshu_swarm.peer.training.holding"
 READY_SECONDS = 60.0
 
 

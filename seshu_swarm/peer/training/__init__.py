@@ -18,4 +18,5 @@ casting      in which type products of matrices are computed
 passes       a stage's forward and backward, and what is kept in between
 stage_service  the stream PASSES: whose pass it is, whether it counts
 stage        life of a stage's replica, beside the hosting peer
+holding      `peer host`: hosting, and a stage of each plan
 """

@@ -1,8 +1,7 @@
-"""Life of a stage's replica: it holds the blocks that it hosts in training too, beside the hosting peer.
+"""Life of a stage's replica, beside the hosting peer.
 
 What is served are the blocks of the published revision, what is trained are the newest; both take
-their turns in one computing thread. A peer that no stage can be given to, and one whose plan is over,
-hosts and nothing more. So does one that cannot hold a stage, and says so before it loads anything.
+their turns in one computing thread. A peer that cannot hold a stage says so before it loads anything.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, cast
 
@@ -22,86 +20,33 @@ from seshu_swarm.errors import (
     PeerError,
     PeerLostError,
     ProtocolError,
-    UsageError,
 )
 from seshu_swarm.joining import Joined
 from seshu_swarm.mamba.span_module import SpanModule
-from seshu_swarm.peer import memory
-from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.peer.host import HostingPeer
-from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.served import bytes_to_host
 from seshu_swarm.peer.training.member import Member
 from seshu_swarm.peer.training.stage_service import StageService, bytes_of_pass
 from seshu_swarm.peer.training.weights import TrainedPart
-from seshu_swarm.pipeline.protocol import AVERAGES, PASSES, STATES
 from seshu_swarm.protocol import Refusal
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.references import Reference
 from seshu_swarm.running import Stop
 from seshu_swarm.spans import Span
-from seshu_swarm.training_plan import find_training
 
 logger = logging.getLogger(__name__)
 
 ENLIST_SECONDS = 30.0
 AGAIN_SECONDS = 1.0
 REPORT_SECONDS = 5.0
-# How long the last weights of a plan can still be fetched here when it is over.
-KEPT_SECONDS = 600.0
 # Weights, the gradients of a step and AdamW's two moments; two more while they are averaged; and the
 # blocks that are hosted beside, which are loaded next.
 COPIES = 7
 
 
-def run(settings: HostConfig) -> int:
-    """`peer host`."""
-
-    async def host(joined: Joined, guest: Guest, stop: Stop) -> bool:
-        await hold(joined, settings, guest, stop, await find_training(joined))
-        return True
-
-    return lend(settings, host)
-
-
-async def hold(
-    joined: Joined, settings: HostConfig, guest: Guest, stop: Stop, record: TrainingRecord | None
-) -> None:
-    """Host blocks, and in a run that pretrains take the stage that they are.
-
-    Raises UsageError for blocks that are no stage, and what `HostingPeer.live` raises.
-    """
-    hosting = HostingPeer(joined, settings, guest)
-    if record is None:
-        await hosting.live(stop)
-        return
-    asked = stage_asked(settings.blocks, record)
-    stage = Stage(joined, record, guest, hosting.computing)
-    if not await stage.enlist(asked, stop):
-        await hosting.live(stop)
-        return
-    hosting.facts = stage.facts
-    await asyncio.gather(hosting.live(stop, span=stage.span), stage.live(stop))
-
-
 def spans_of(record: TrainingRecord) -> list[Span]:
     """The blocks of each stage."""
     return [Span(*pair) for pair in zip(record.boundaries, record.boundaries[1:], strict=False)]
-
-
-def stage_asked(blocks: str | None, record: TrainingRecord) -> int | None:
-    """The stage that `--blocks` are; None for the one that the conductor finds lacking."""
-    if blocks is None:
-        return None
-    span, stages = Span.parse(blocks), spans_of(record)
-    if span not in stages:
-        raise UsageError(
-            f"--blocks {span} in a run that pretrains",
-            rule=f"its stages are {', '.join(map(str, stages))}",
-            way_out="name one of them, or leave --blocks out: the stage that lacks peers most",
-        )
-    return stages.index(span)
 
 
 class Stage:
@@ -138,23 +83,16 @@ class Stage:
         return False
 
     async def live(self, stop: Stop) -> None:
-        """Until `stop`, or until the plan is over and its last weights were there for a while."""
+        """Until `stop`, or until the plan is over; its last weights are there until `let_go`."""
         member, service = self._member, self._service
         assert member is not None and service is not None
-        for name, handler in (
-            (PASSES, self._serve_passes),
-            (AVERAGES, self._with_member(Member.serve_averages)),
-            (STATES, self._with_member(Member.serve_states)),
-        ):
-            await self._joined.swarm.serve(name, handler)
         reporting = running.repeat(stop, REPORT_SECONDS, self._report)
         try:
             await running.first_to_end(member.live(stop), reporting)
         except Exception as error:
             # As for want of memory. Those who use what is hosted here are not to lose it.
             logger.exception("training stage %d", member.group)
-            self._service = self._member = None
-            member.let_go()
+            self.let_go()
             log.event("stage", f"hosting only, training failed: {error}", reason=str(error)[:300])
             return
         if stop.is_set():
@@ -162,11 +100,31 @@ class Stage:
             return
         self._service = None
         await self._say_over(member)
-        del service
-        await stop.sleep(KEPT_SECONDS)
-        self._member = None
-        member.let_go()
-        memory.give_back()
+
+    def let_go(self) -> None:
+        """Of the weights: nobody will ask for them any more."""
+        if self._member is not None:
+            self._member.let_go()
+        self._service = self._member = None
+
+    async def serve_passes(self, channel: Channel) -> None:
+        """Handler of PASSES."""
+        if self._service is None:
+            raise refusal(Refusal.NOT_TRAINING, "the plan is over")
+        await self._service.serve(channel)
+
+    async def serve_averages(self, channel: Channel) -> None:
+        """Handler of AVERAGES."""
+        await self._member_now().serve_averages(channel)
+
+    async def serve_states(self, channel: Channel) -> None:
+        """Handler of STATES."""
+        await self._member_now().serve_states(channel)
+
+    def _member_now(self) -> Member:
+        if self._member is None:
+            raise refusal(Refusal.NOT_TRAINING, "the plan is over")
+        return self._member
 
     async def _say_over(self, member: Member) -> None:
         """With what the owners of one stage can compare."""
@@ -229,21 +187,6 @@ class Stage:
         self._guest.need_memory(num_bytes, f"training blocks {span}")
         module = await asyncio.to_thread(checkpoints.load_span, folder, span)
         return TrainedPart(module, record)
-
-    async def _serve_passes(self, channel: Channel) -> None:
-        if self._service is None:
-            raise refusal(Refusal.NOT_TRAINING, "the plan is over")
-        await self._service.serve(channel)
-
-    def _with_member(
-        self, serve: Callable[[Member, Channel], Awaitable[None]]
-    ) -> Callable[[Channel], Awaitable[None]]:
-        async def handler(channel: Channel) -> None:
-            if self._member is None:
-                raise refusal(Refusal.NOT_TRAINING, "the plan is over")
-            await serve(self._member, channel)
-
-        return handler
 
     async def _report(self) -> None:
         facts = self.facts()

@@ -24,8 +24,10 @@ from seshu_swarm.peer import status
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.guest import Guest, Limits
 from seshu_swarm.peer.served import bytes_to_host
+from seshu_swarm.peer.training import holding
 from seshu_swarm.peer.training import stage as stage_module
-from seshu_swarm.peer.training.stage import hold, spans_of, stage_asked
+from seshu_swarm.peer.training.holding import hold, stage_asked
+from seshu_swarm.peer.training.stage import spans_of
 from seshu_swarm.peer.training.stage_service import bytes_of_pass
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.messages import (
@@ -314,7 +316,8 @@ def test_weights_are_let_go_of_when_nobody_needs_them_any_more(
             parts.append(weakref.ref(self.parameters[0]))
 
     monkeypatch.setattr(stage_module, "TrainedPart", Watched)
-    monkeypatch.setattr(stage_module, "KEPT_SECONDS", 0.2)
+    monkeypatch.setattr(holding, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(holding, "KEPT_SECONDS", 0.2)
     run.hold(blocks="1:4")
     run.run(one_step(run))
     run.conductor.end()
@@ -326,6 +329,28 @@ def test_weights_are_let_go_of_when_nobody_needs_them_any_more(
 
     run.run(gone())
     run.run(run.status_with(role="host", blocks="1:4"))
+
+
+def test_a_plan_that_is_opened_later_is_found(
+    run: Pretraining, monkeypatch: pytest.MonkeyPatch, tiny: TinyCheckpoint
+) -> None:
+    """The last weights of the one before are let go of then; what is hosted stays."""
+    monkeypatch.setattr(holding, "LOOK_SECONDS", 0.1)
+    run.hold()
+    run.run(one_step(run))
+    run.conductor.end()
+    run.run(run.status_with(role="host", blocks="1:4"))
+    later = run.record.model_copy(
+        update={"plan": "f" * 16, "sequence": run.record.sequence + 1, "boundaries": (0, 2, 4)}
+    )
+    run.conductor.is_over = False
+    run.run(run._announce_plan(later))
+    run.run(run.status_with(role="stage", stage=1, step=0, blocks="1:4"))
+    assert run.conductor.enlists[-1].plan == later.plan
+    with pytest.raises(RefusalError) as caught:
+        run.run(run.states())
+    assert caught.value.name == "NOT_TRAINING"
+    torch.testing.assert_close(run.run(run.served(tiny.revision)), forward(reference(tiny)))
 
 
 def test_training_that_fails_here_leaves_what_is_hosted(
