@@ -6,6 +6,7 @@ from seshu_swarm import cli
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.cli import Command
 from seshu_swarm.data.building.config import DataBuildConfig
+from seshu_swarm.data.inspecting.config import DataInspectConfig
 from seshu_swarm.data.instructions.config import DataInstructionsConfig
 from seshu_swarm.data.tokenisers.config import DataTokeniserConfig
 from seshu_swarm.demo.config import DemoConfig
@@ -22,6 +23,12 @@ COMMANDS = (
         DataBuildConfig,
         "seshu_swarm.data.building.run:run",
         "Build a catalogue of training text from a recipe.",
+    ),
+    Command(
+        "data inspect",
+        DataInspectConfig,
+        "seshu_swarm.data.inspecting.run:run",
+        "Show what is in a folder of text: numbers by language, samples, plots.",
     ),
     Command(
         "data instructions",

@@ -58,7 +58,12 @@ def _json_array(path: Path) -> Lines:
     """Elements of one JSON array, as Alpaca's file is, or lines as in .jsonl."""
     if not is_array(path):
         yield from _json_lines(path)
-        return
+    else:
+        yield from elements_of(path)
+
+
+def elements_of(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Numbered tables of a JSON array. Raises DataError where it is broken or holds others."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         found = _elements(file, str(path))
         for number, element in enumerate(found, start=1):

@@ -20,13 +20,13 @@ from typing import Any
 from seshu_swarm.data.building.lines import lines_of
 from seshu_swarm.data.building.tally import Bad
 from seshu_swarm.data.jsonl import parse_table
-from seshu_swarm.data.own_files import TOO_MANY
+from seshu_swarm.data.own_files import TOO_MANY, elements_of, is_array
 from seshu_swarm.data.text import LANGUAGE, SURROGATE, nfc
 from seshu_swarm.errors import DataError, from_os_error
 
 MAX_LINE_BYTES = 16 << 20
 UNDETERMINED = "und"
-SUFFIXES = (".jsonl", ".csv", ".parquet", ".txt")
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 NAMED = re.compile(r"(?:pretrain-|en-)?([a-z]{2,3})(?:-\d+)?")
 # Where the text of an item is, in the order in which they are looked for.
 TEXT_KEYS = ("text", "output", "tgt")
@@ -59,6 +59,8 @@ def files_of(source: Path) -> list[Path]:
             f"{source} is not there", rule="a file or a folder", way_out="check the path"
         )
     found = [p for p in sorted(source.rglob("*")) if p.suffix in SUFFIXES and p.is_file()]
+    # Beside texts lie .json files that are none: manifests, books.
+    found = [p for p in found if p.suffix != ".json" or is_array(p)]
     # Unfinished work of a build lies in hidden folders.
     found = [p for p in found if not any(x.startswith(".") for x in p.relative_to(source).parts)]
     if not found:
@@ -71,7 +73,12 @@ def items_of(file: Path, *, column: str = "") -> Iterator[Item | Bad]:
 
     Raises DataError for a file that is no file of its kind as a whole, ResourceError.
     """
-    readers = {".csv": _csv_tables, ".parquet": _parquet_tables, ".txt": _text_tables}
+    readers = {
+        ".json": _array_tables,
+        ".csv": _csv_tables,
+        ".parquet": _parquet_tables,
+        ".txt": _text_tables,
+    }
     named = NAMED.fullmatch(file.stem)
     language = named[1] if named else UNDETERMINED
     try:
@@ -144,6 +151,15 @@ def _json_tables(file: Path) -> Tables:
         except DataError as error:
             reason = "not_utf8" if error.what.startswith("not UTF-8") else "not_json"
             yield at, place, Bad(reason, place, error.what)
+
+
+def _array_tables(file: Path) -> Tables:
+    """Elements of a JSON array; how far they lie in the file is not known."""
+    if not is_array(file):
+        yield from _json_tables(file)
+        return
+    for number, table in elements_of(file):
+        yield 0.0, f"{file.name} element {number}", table
 
 
 def _text_tables(file: Path) -> Tables:
