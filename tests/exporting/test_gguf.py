@@ -198,4 +198,4 @@ def test_a_real_llama_cpp_continues_with_the_same_tokens(
         assert answer["text"] == prompt
         expected = model.generate_greedy(ids, max_new_tokens=NUM_TOKENS, stop_ids=(1,))
         assert answer["found"] == expected
-        assert len(set(expected)) > 8, "a model that says one byte for ever compares nothing"
+        assert len(set(expected)) > 5, "a model that says one byte for ever compares nothing"
