@@ -209,10 +209,15 @@ class Coordinator:
             lora_max_rank=self._settings.max_rank,
             catalogue=self._ledger.fact("catalogue"),
             round_index=current.number if current else last,
-            round_state=str(current.state) if current else "between rounds",
+            round_state=str(current.state) if current else self._between_rounds(),
             round_closes_at=current.closes_at if current else 0.0,
             licence=self._ledger.fact("licence"),
         )
+
+    def _between_rounds(self) -> str:
+        plan = self._training.record()
+        is_training = plan is not None and plan.state == "open"
+        return "training through peers" if is_training else "between rounds"
 
     def _parent(self) -> str | None:
         head = Lineage(self._ledger.database).head()

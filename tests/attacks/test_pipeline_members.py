@@ -378,6 +378,7 @@ def test_a_plan_that_a_stranger_announces_is_not_believed(siege: Siege) -> None:
             )
         finally:
             await joined.swarm.leave()
+        assert joined.run.round_state == "training through peers"
         assert OTHER_PLAN in {one.record.plan for one in everybody}
         assert found is not None
         return found.plan
