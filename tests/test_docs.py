@@ -47,6 +47,8 @@ WITH_COMMANDS = (
     "coordinator/README.md",
     "deploy/README.md",
     "docs/policies.md",
+    "docs/plan.md",
+    "docs/export.md",
 )
 # Module → the command that flags alone mean.
 ROLES: dict[str, str | None] = {
