@@ -7,6 +7,8 @@
     merge    the merge methods             scoring  what a mixture's score costs
     rounds   what a round takes, and what it refuses
     pipeline training through peers
+    data     speed, memory and finds of `data build`
+    evaluation  scores beside the engine's forward, and a proof
 
 Nothing is imported until a bench is run.
 """
@@ -42,8 +44,16 @@ BENCHES: dict[str, tuple[str, str]] = {
         "seshu_swarm.bench.pipeline.bench:run",
         "Training through peers: against one process, under churn, on slow links.",
     ),
+    "data": (
+        "seshu_swarm.bench.data.bench:run_bench",
+        "Speed and memory of data build; what it finds of planted copies and contamination.",
+    ),
     "rounds": (
         "seshu_swarm.bench.rounds.bench:run_bench",
         "Worthless and honest adapters in rounds; a thousand donors' records in a DHT.",
+    ),
+    "evaluation": (
+        "seshu_swarm.bench.evaluation.bench:run_bench",
+        "Scoring against the bare forward of the same batches; the size of a proof.",
     ),
 }

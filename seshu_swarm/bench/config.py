@@ -40,10 +40,10 @@ class BenchConfig(OutputConfig):
         "How long eight sessions are watched for false failovers on links like home, in seconds.",
     )
     d_model: int | None = setting(
-        None, "Width of the model, in bench scoring (unset: 768) and bench pipeline (unset: 512)."
+        None, "Width of the model, in bench scoring (unset: 768), pipeline (512), evaluation (256)."
     )
     num_blocks: int | None = setting(
-        None, "Blocks of the model, in bench scoring (unset: 24) and bench pipeline (unset: 8)."
+        None, "Blocks of the model, in bench scoring (unset: 24), pipeline (8), evaluation (4)."
     )
     only: tuple[str, ...] = setting((), "Only these sections, in bench pipeline; unset: all.")
     microbatches: int | None = setting(
@@ -55,6 +55,10 @@ class BenchConfig(OutputConfig):
     measure_seconds: float = setting(
         90.0, "How long throughput is measured, in bench pipeline, in seconds."
     )
+    data: str | None = setting(
+        None, "Folder with pretrain/<lang>.jsonl, in bench data; unset: the phrasebook."
+    )
+    megabytes: int = setting(64, "Text that is built, in bench data, in millions of bytes.")
     seed: int = setting(0, "Seed of weights, prompts, moments of failure and stalls of links.")
 
     def __post_init__(self) -> None:
@@ -66,6 +70,8 @@ class BenchConfig(OutputConfig):
                 f"--tokens {self.tokens} --kills {self.kills}",
                 rule="at least two tokens and one kill",
             )
+        if self.megabytes < 1:
+            raise UsageError(f"--megabytes {self.megabytes}", rule="1 or more")
         for name in ("d_model", "num_blocks", "microbatches", "steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 flag = name.replace("_", "-")

@@ -12,9 +12,9 @@ import math
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from datasketch import MinHash  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from seshu_swarm.data.building.signals import RUN_WORDS
@@ -34,7 +34,10 @@ Signature = NDArray[np.void]
 
 
 @lru_cache(maxsize=1)
-def _empty() -> MinHash:
+def _empty() -> Any:
+    # It brings scipy along, which builds without this step do well without.
+    from datasketch import MinHash  # type: ignore[import-untyped]
+
     return MinHash(num_perm=NUM_VALUES, seed=SEED, scheme=SCHEME, hashfunc=int)
 
 
