@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-LIMIT = 1 << 18
+LIMIT = 1 << 16
 
 
 class Repeats:
