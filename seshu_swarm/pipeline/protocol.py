@@ -44,6 +44,9 @@ STATES = "seshu/states"
 HEARTBEAT_SECONDS = 0.5
 # A member that is silent for so long is taken for lost.
 LOST_SECONDS = 5.0
+# The conductor says something to everybody this often; one that is silent for much longer is dialled again.
+# Between two steps it may wait for members' states.
+CONDUCTOR_SECONDS, CONDUCTOR_LOST_SECONDS = 5.0, 45.0
 
 MAX_GROUPS = 1_000
 MAX_MEMBERS = 1_000

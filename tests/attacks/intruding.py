@@ -120,7 +120,7 @@ class Puppet:
                 if isinstance(message, OrderMessage):
                     self.obey(message)
                     await channel.send(of_status(self.status))
-                elif isinstance(message, FeedMessage):
+                elif isinstance(message, FeedMessage) and self.is_trainer:
                     await channel.send(fed_all(message))
         except PeerError as error:
             self.end = error

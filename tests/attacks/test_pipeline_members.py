@@ -22,8 +22,10 @@ from seshu_swarm.joining import join
 from seshu_swarm.pipeline.messages import MicrobatchId, Phase, Status, Version
 from seshu_swarm.pipeline.protocol import (
     AVERAGES,
+    CONDUCTOR_SECONDS,
     AskStagePass,
     Enlist,
+    FeedMessage,
     GiveShard,
     OrderMessage,
     PassRequest,
@@ -226,9 +228,16 @@ def test_a_stage_with_stale_gradients_takes_no_part(siege: Siege) -> None:
     names = {siege.intruders.run(give_shard(siege, puppet)) for _ in range(3)}
     assert names == {"WRONG_VERSION"}
     siege.goes_on(puppet.name)
+    siege.intruders.run(until_fed(puppet))  # all members hear of the conductor now and then
     orders = {m.kind for m in puppet.heard if isinstance(m, OrderMessage)}
     assert orders <= {"join"}
     siege.intruders.loop.call_soon_threadsafe(living.cancel)
+
+
+async def until_fed(puppet: Puppet) -> None:
+    async with asyncio.timeout(3 * CONDUCTOR_SECONDS):
+        while not any(isinstance(message, FeedMessage) for message in puppet.heard):
+            await asyncio.sleep(0.1)
 
 
 async def give_shard(siege: Siege, puppet: Puppet) -> str:

@@ -20,7 +20,7 @@ from seshu_swarm.coordinator.conducting.sparing import Sparing
 from seshu_swarm.coordinator.conducting.waiting import Waiting
 from seshu_swarm.coordinator.conducting.writing import Writing
 from seshu_swarm.errors import PeerLostError
-from seshu_swarm.pipeline.protocol import FeedMessage, of_feed, of_order
+from seshu_swarm.pipeline.protocol import CONDUCTOR_SECONDS, FeedMessage, of_feed, of_order
 from seshu_swarm.running import Stop
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Driver:
         self._checkpointing, self._progress = checkpointing, progress
         self._restoring, self._sparing = keeping
         self._feed: FeedMessage | None = None
-        self._fed_at = 0.0
+        self._fed_at = self._told_at = 0.0
 
     async def drive(self, stop: Stop) -> bool:
         """Until the plan is over, or stopped; whether it is over."""
@@ -97,9 +97,13 @@ class Driver:
         is_due = feed != self._feed or now - self._fed_at >= AGAIN_SECONDS
         if is_due:
             self._feed, self._fed_at = feed, now
+        is_sign_of_life = now - self._told_at >= CONDUCTOR_SECONDS
+        if is_sign_of_life:
+            self._told_at = now
         for member in self._course.roster:
+            hears = is_sign_of_life or (is_due and member.is_trainer)
             try:
-                self._tell_member(member, feed if is_due and member.is_trainer else None)
+                self._tell_member(member, feed if hears else None)
             except PeerLostError as error:
                 logger.warning("%s", error)
 

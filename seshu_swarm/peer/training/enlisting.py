@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable
 
 from seshu_swarm import running
-from seshu_swarm.channel import IDLE_SECONDS, Channel
+from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, RefusalError
 from seshu_swarm.pipeline.messages import Status
 from seshu_swarm.pipeline.protocol import (
+    CONDUCTOR_LOST_SECONDS,
     FROM_CONDUCTOR,
     HEARTBEAT_SECONDS,
     STEPS,
@@ -111,7 +112,7 @@ class Enlistment:
 
     async def _listen(self, channel: Channel) -> None:
         while message := await channel.receive_one_of(
-            FROM_CONDUCTOR, seconds=IDLE_SECONDS, what="orders"
+            FROM_CONDUCTOR, seconds=CONDUCTOR_LOST_SECONDS, what="a word of the conductor"
         ):
             self._heard(message)
             if isinstance(message, FeedMessage) and message.is_over:

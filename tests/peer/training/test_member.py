@@ -13,7 +13,7 @@ import torch
 
 from seshu_swarm.channel import Channel
 from seshu_swarm.errors import RefusalError
-from seshu_swarm.peer.training import averaging, gathering, member
+from seshu_swarm.peer.training import averaging, enlisting, gathering, member
 from seshu_swarm.pipeline.messages import FIRST, NOTHING, Call, Phase, Version
 from seshu_swarm.pipeline.protocol import (
     AVERAGES,
@@ -342,6 +342,20 @@ def test_a_broken_stream_is_opened_again_and_everything_is_kept(
         await group.conducting.commit()
         claims = {one.name: (0,), two.name: (1,)}
         assert await digests(group) == {expected_digest(by_name(claims))}
+
+    loopback.run(work())
+
+
+def test_a_conductor_that_is_silent_for_long_is_dialled_again(
+    loopback: Loopback, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its machine is gone: nobody ends the stream."""
+    monkeypatch.setattr(enlisting, "CONDUCTOR_LOST_SECONDS", 0.5)
+
+    async def work() -> None:
+        (one,) = await group.start(1)
+        await group.conducting.until(lambda: len(group.conducting.enlisted) > 1)
+        assert group.conducting.enlisted[1].name == one.name
 
     loopback.run(work())
 
