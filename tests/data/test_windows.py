@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm.data.prompts import prompt_of
+from seshu_swarm.data.prompts import prompt_ids
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.data.windows import (
@@ -47,7 +47,7 @@ def test_rows_are_scored_on_the_answer_only(prompt: str, answer: str) -> None:
     if windows and prompt:
         first = windows[0]
         context = tokeniser.decode(first.ids[: first.num_context_tokens])
-        expected = tokeniser.encode(prompt_of(row))[-512:]
+        expected = prompt_ids(tokeniser, row)[-512:]
         assert context == tokeniser.decode(expected)
 
 
