@@ -68,6 +68,7 @@ class Averaging:
         self._bytes_per_second = float("inf")
         self._least_seconds = AVERAGE_SECONDS
         self.lacking = frozenset[str]()
+        self.sent_bytes = 0
 
     async def average(self, commit: Commit, summed: Tensor) -> Tensor:
         """The flat average over the ids of all members; `summed` is what was counted here.
@@ -90,6 +91,7 @@ class Averaging:
             gathering.lacking = gathering.lacking or set(gathering.unanswered)
             raise
         finally:
+            self.sent_bytes += num_bytes // 2  # as many come as go
             self.lacking = frozenset(gathering.lacking)
             gathering.give_up()
         self._least_seconds = AVERAGE_SECONDS

@@ -85,6 +85,7 @@ class Stages:
         self._guest, self._computing = guest, computing
         self._stage: Stage | None = None
         self._known = set[str]()
+        self._spent_bytes = 0
 
     @property
     def span(self) -> Span | None:
@@ -114,6 +115,7 @@ class Stages:
         while not stop.is_set():
             if self._stage is not None:
                 await self._stage.live(stop)
+                self._note_spent(self._stage)
             await self._until_another(stop)
 
     async def _until_another(self, stop: Stop) -> None:
@@ -126,8 +128,16 @@ class Stages:
             if record is not None and await self._take_later(record, stop):
                 return
 
+    def _note_spent(self, stage: Stage) -> None:
+        if stage.is_spent:
+            self._spent_bytes = self._guest.uploaded_bytes
+            self._known.discard(stage.plan)
+
     async def _look(self) -> TrainingRecord | None:
-        """A plan that this peer does not know."""
+        """A plan that this peer does not know; no sooner than there is upload for it."""
+        if 0 < self._spent_bytes <= self._guest.uploaded_bytes:
+            return None
+        self._spent_bytes = 0
         try:
             record = await find_training(self._joined)
         except PeerError as error:

@@ -129,6 +129,12 @@ class Member:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def sent_bytes(self) -> int:
+        """To other members: averages and states."""
+        parts = self._averaging, self._states
+        return sum(part.sent_bytes for part in parts if part is not None)
+
     def let_go(self) -> None:
         """Of the weights, once it lives no more: this object is in cycles, and a process that has settled
         collects none."""

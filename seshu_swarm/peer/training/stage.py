@@ -50,7 +50,8 @@ def spans_of(record: TrainingRecord) -> list[Span]:
 
 
 class Stage:
-    """A member of a stage, and its streams. `span` is there once it is enlisted."""
+    """A member of a stage, and its streams. `span` is there once it is enlisted. `is_spent`: it left because
+    today's upload was used up."""
 
     span: Span
 
@@ -63,6 +64,7 @@ class Stage:
         self._member: Member | None = None
         self._service: StageService | None = None
         self._reported_step = 0
+        self.is_spent = False
 
     async def enlist(self, asked: int | None, stop: Stop) -> bool:
         """Whether the conductor took this peer; if not, the owner is told why."""
@@ -88,7 +90,7 @@ class Stage:
         assert member is not None and service is not None
         reporting = running.repeat(stop, REPORT_SECONDS, self._report)
         try:
-            await running.first_to_end(member.live(stop), reporting)
+            await running.first_to_end(member.live(stop), reporting, self._until_spent(member))
         except Exception as error:
             # As for want of memory. Those who use what is hosted here are not to lose it.
             logger.exception("training stage %d", member.group)
@@ -98,8 +100,21 @@ class Stage:
         if stop.is_set():
             service.is_draining = True
             return
+        if self.is_spent:
+            self.let_go()
+            reason = f"{Refusal.UPLOAD_LIMIT.name}: {self._guest.limits}"
+            log.event("stage", f"hosting only until tomorrow: {reason}", reason=reason)
+            return
         self._service = None
         await self._say_over(member)
+
+    async def _until_spent(self, member: Member) -> None:
+        """What other members take counts against the day's upload, as passes and sessions do."""
+        paid_bytes = 0
+        while not self.is_spent:
+            await asyncio.sleep(REPORT_SECONDS)
+            self.is_spent = not self._guest.allow_upload(member.sent_bytes - paid_bytes)
+            paid_bytes = member.sent_bytes
 
     def let_go(self) -> None:
         """Of the weights: nobody will ask for them any more."""
@@ -138,6 +153,10 @@ class Stage:
             step=member.ledger.version.step,
             digest=digest,
         )
+
+    @property
+    def plan(self) -> str:
+        return self._record.plan
 
     def facts(self) -> dict[str, Any]:
         """For the owner's status."""

@@ -43,6 +43,7 @@ class States:
     ) -> None:
         self._part, self._ledger, self._executor = part, ledger, executor
         self._plan, self._group = plan, group
+        self.sent_bytes = 0
         self._takers = set[str]()
         self._copy: tuple[Version, asyncio.Future[bytes]] | None = None
 
@@ -53,7 +54,9 @@ class States:
             raise refusal(Refusal.NOT_TRAINING, f"here is group {self._group} of {self._plan}")
         with self._place(channel.peer_id):
             self._ledger.check_version(to_version(asked.version))
-            await give_state(channel, await asyncio.shield(self._copied()))
+            data = await asyncio.shield(self._copied())
+            self.sent_bytes += len(data)
+            await give_state(channel, data)
 
     def _copied(self) -> asyncio.Future[bytes]:
         """Of the version that is here now: one copy, however many take it. Made in the tick in which

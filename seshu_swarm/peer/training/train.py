@@ -96,7 +96,8 @@ class Training:
         self._member: Member | None = None
         self._was_enlisted = False
         self._meter = Meter()
-        self._paid_bytes = 0  # of those that were sent: counted against the day's limit
+        # Of those that were sent: counted against the day's limit; and those of earlier lives.
+        self._paid_bytes = self._members_bytes = 0
         self._began, self._num_tokens = time.monotonic(), 0
         self._facts: dict[str, float] = {}
 
@@ -133,6 +134,8 @@ class Training:
                 raise ProtocolError(f"a trainer in group {group}", rule=f"{record.num_stages}")
             return TrainedPart(await asyncio.to_thread(checkpoints.load_ends, folder), record)
 
+        if self._member is not None:
+            self._members_bytes += self._member.sent_bytes
         member = self._member = Member(
             swarm,
             name=f"{swarm.peer_id}#{secrets.token_hex(4)}",
@@ -211,7 +214,9 @@ class Training:
             life.set()
 
     def _pause_reason(self) -> str:
-        sent_bytes = self._meter.sent_bytes
+        sent_bytes = self._meter.sent_bytes + self._members_bytes
+        if self._member is not None:
+            sent_bytes += self._member.sent_bytes
         if not self._guest.allow_upload(sent_bytes - self._paid_bytes):
             return f"{Refusal.UPLOAD_LIMIT.name}: {self._guest.limits}"
         self._paid_bytes = sent_bytes

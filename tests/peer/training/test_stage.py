@@ -373,6 +373,37 @@ def test_training_that_fails_here_leaves_what_is_hosted(
     torch.testing.assert_close(served, forward(reference(tiny)))
 
 
+class Spent(Guest):
+    """Its day's upload is used up by the first state that it gives, until the day is over."""
+
+    is_tomorrow = False
+
+    @property
+    def uploaded_bytes(self) -> int:
+        return 0 if self.is_tomorrow else 1
+
+    def allow_upload(self, num_bytes: int) -> bool:
+        return self.is_tomorrow or num_bytes < 50_000
+
+
+def test_states_count_against_the_day_s_upload(
+    run: Pretraining, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_module, "REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(holding, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(Spent, "is_tomorrow", False)
+    run.hold(Spent, blocks="1:4")
+    run.run(one_step(run))
+    run.run(run.status_with(role="stage"))
+    run.run(run.states())
+    run.run(run.status_with(role="host"))
+    assert "hosting only until tomorrow: UPLOAD_LIMIT" in capsys.readouterr().out
+    assert len(run.conductor.enlists) == 1
+    monkeypatch.setattr(Spent, "is_tomorrow", True)
+    run.run(run.status_with(role="stage", step=0))
+    assert len(run.conductor.enlists) == 2
+
+
 class Cramped(Guest):
     """Room to host the stage, not to train it; the meter of the tests' process could not tell."""
 
