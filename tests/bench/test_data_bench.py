@@ -24,10 +24,12 @@ def test_numbers_by_hand() -> None:
     rows = [("hi", f"text {k}") for k in range(10)]
     made = Planted(rows, copies={6, 7}, contaminated={8, 9})
     kept = {k: [f"text {k}"] for k in (0, 1, 2, 4, 5, 7)} | {9: ["cut"], 1: ["cut", "too"]}
-    found = {False: Measured(2.0, 30), True: Measured(8.0, 40)}
+    found = {False: Measured(2.0, 4.0, 30), True: Measured(8.0, 10.0, 40)}
     assert bench.results_of(16_000_000, found, made, kept) == {
         "data_mb_per_second": 8.0,
         "data_mb_per_second_near": 2.0,
+        "data_mb_per_cpu_second": 4.0,
+        "data_mb_per_cpu_second_near": 1.6,
         "data_peak_bytes": 30.0,
         "data_peak_bytes_near": 40.0,
         "duplicates_recall": 1 / 2,  # 6 is gone, 7 is not

@@ -117,6 +117,8 @@ def results_of(
     return {
         "data_mb_per_second": size_bytes / MB / found[False].seconds,
         "data_mb_per_second_near": size_bytes / MB / found[True].seconds,
+        "data_mb_per_cpu_second": size_bytes / MB / found[False].cpu_seconds,
+        "data_mb_per_cpu_second_near": size_bytes / MB / found[True].cpu_seconds,
         "data_peak_bytes": float(found[False].peak_bytes),
         "data_peak_bytes_near": float(found[True].peak_bytes),
         "duplicates_recall": len(gone & made.copies) / len(made.copies),
@@ -128,13 +130,14 @@ def results_of(
 
 def table_of(results: Mapping[str, Any], size_bytes: int, num_workers: int) -> Table:
     table = Table(
-        *("build", "MB/s", "peak MB"),
+        *("build", "MB/s", "MB/CPU s", "peak MB"),
         title=f"{size_bytes / MB:.0f} MB of text on {num_workers} processes",
         caption="planted copies: recall {duplicates_recall:.3f}, precision "
         "{duplicates_precision:.3f}; planted contamination: {contamination_recall:.3f}, "
         "{contamination_precision:.3f}".format(**results),
     )
     for name, end in (("equal copies alone", ""), ("near copies too", "_near")):
-        speed, peak = results[f"data_mb_per_second{end}"], results[f"data_peak_bytes{end}"]
-        table.add_row(name, f"{speed:.2f}", f"{peak / MB:.0f}")
+        speeds = [results[f"data_mb_per_{unit}{end}"] for unit in ("second", "cpu_second")]
+        peak = results[f"data_peak_bytes{end}"] / MB
+        table.add_row(name, *(f"{speed:.2f}" for speed in speeds), f"{peak:.0f}")
     return table

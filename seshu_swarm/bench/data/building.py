@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
@@ -18,9 +19,10 @@ SAMPLE_SECONDS = 0.2
 @dataclass(frozen=True)
 class Measured:
     """`peak_bytes`: the proportional share of memory of all processes, at most; files that are
-    mapped count."""
+    mapped count. `cpu_seconds`: of all processes, whatever else the machine did."""
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -28,7 +30,7 @@ def build(recipe: Path, out: Path, *, num_workers: int) -> Measured:
     """Raises ResourceError when the build fails."""
     command = [sys.executable, "-m", "seshu_swarm", "data", "build", str(recipe)]
     command += ["--out", str(out), "--workers", str(num_workers), "--end-with-parent"]
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), _cpu_seconds()
     peak_bytes = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -36,7 +38,14 @@ def build(recipe: Path, out: Path, *, num_workers: int) -> Measured:
             time.sleep(SAMPLE_SECONDS)
     if process.returncode != 0:
         raise ResourceError(f"a build ended with code {process.returncode}")
-    return Measured(time.perf_counter() - began, peak_bytes)
+    seconds = time.perf_counter() - began
+    return Measured(seconds, _cpu_seconds() - cpu_began, peak_bytes)
+
+
+def _cpu_seconds() -> float:
+    """Of the processes below this one that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def memory_bytes(pid: int) -> int:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seshu_swarm.data import phrasebook
+from seshu_swarm.data.building.cleaning import cleaned
 from seshu_swarm.data.decontaminate import SENTENCE_END
 from seshu_swarm.data.folder import read_documents
-from seshu_swarm.data.overlap import normalise
+from seshu_swarm.data.overlap import normalise, short_pieces
 from seshu_swarm.data.phrasebook import LANGUAGES
 from seshu_swarm.data.rolling import WINDOW_BYTES
 from seshu_swarm.data.scripts import SCRIPT_OF
@@ -41,7 +42,7 @@ def pool_of(folder: Path | None, seed: int) -> Pool:
     rng = random.Random(f"pool {seed}")
     pool = Pool({}, {})
     for language, documents in sorted(_documents(folder, seed).items()):
-        found = {s for d in documents for s in SENTENCE_END.split(d.text)}
+        found = {cleaned(s)[0] for d in documents for s in SENTENCE_END.split(d.text)}
         long = sorted(s for s in found if len(s.encode()) >= MINIMUM_SENTENCE_BYTES)
         rng.shuffle(long)
         num_held = max(1, round(HELD_SHARE * len(long)))
@@ -53,9 +54,11 @@ def pool_of(folder: Path | None, seed: int) -> Pool:
 
 
 def windows_of(text: str) -> Iterator[bytes]:
-    """All runs of `WINDOW_BYTES` of the text as it is compared."""
+    """All runs of 50 bytes of the text as it is compared, and of 13 words that are shorter."""
     compared = normalise(text)
-    return (compared[k : k + WINDOW_BYTES] for k in range(len(compared) - WINDOW_BYTES + 1))
+    for k in range(len(compared) - WINDOW_BYTES + 1):
+        yield compared[k : k + WINDOW_BYTES]
+    yield from short_pieces(compared)
 
 
 def _documents(folder: Path | None, seed: int) -> dict[str, Sequence[Document]]:

@@ -54,11 +54,7 @@ def signature_of(words: Sequence[str]) -> Signature:
 
 def run_hashes(words: Sequence[str]) -> NDArray[np.uint64]:
     """A 32-bit hash of each run of five words."""
-    hashes = np.fromiter(
-        (zlib.crc32(word.encode("utf-8")) for word in words),
-        dtype=np.uint64,
-        count=len(words),
-    )
+    hashes = np.asarray([zlib.crc32(word.encode("utf-8")) for word in words], dtype=np.uint64)
     num_runs = len(words) - RUN_WORDS + 1
     runs = np.zeros(num_runs, dtype=np.uint64)
     for k in range(RUN_WORDS):

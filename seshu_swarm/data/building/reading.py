@@ -31,7 +31,7 @@ from seshu_swarm.data.text import Document
 from seshu_swarm.errors import from_os_error
 from seshu_swarm.packages import write_whole
 
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 19
 # A shard's reader refuses an item of more than 2^18 characters, id and language included.
 MAX_PART_CHARACTERS = 200_000
 
@@ -58,15 +58,22 @@ class Tools:
 @lru_cache(maxsize=1)
 def tools_of(recipe: Recipe, folder: Path) -> Tools:
     """Raises DataError, ResourceError."""
-
-    def paths(names: tuple[str, ...]) -> list[Path]:
-        return [folder / Path(name).expanduser() for name in names]
-
     return Tools(
-        holdouts=Holdouts(read_holdouts(paths(recipe.holdouts))),
-        refusals=read_words(paths(recipe.words.refusals)),
-        bad_words=read_words(paths(recipe.words.bad_words)),
+        holdouts=Holdouts(read_holdouts(_paths(folder, recipe.holdouts))),
+        refusals=read_words(_paths(folder, recipe.words.refusals)),
+        bad_words=read_words(_paths(folder, recipe.words.bad_words)),
     )
+
+
+def check_tools(recipe: Recipe, folder: Path) -> None:
+    """Refuse a wrong hold-out or list, keeping none of them. Raises as `tools_of` does."""
+    read_holdouts(_paths(folder, recipe.holdouts))
+    read_words(_paths(folder, recipe.words.refusals))
+    read_words(_paths(folder, recipe.words.bad_words))
+
+
+def _paths(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    return [folder / Path(name).expanduser() for name in names]
 
 
 def book_of(task: ReadTask) -> Path:
@@ -95,7 +102,7 @@ class Good:
 
 
 class Reader:
-    """Reads a piece in batches of about a megabyte."""
+    """Reads a piece in batches of half a megabyte or one text."""
 
     def __init__(self, task: ReadTask, spool: Spool) -> None:
         self._recipe, self._piece, self._spool = task.recipe, task.piece, spool
@@ -107,7 +114,7 @@ class Reader:
         size_bytes = 0
         for good in self._good_ones():
             batch.append(good)
-            size_bytes += len(good.document.text)
+            size_bytes += len(good.document.text.encode("utf-8"))
             if size_bytes >= BATCH_BYTES:
                 self._write(batch)
                 batch, size_bytes = [], 0

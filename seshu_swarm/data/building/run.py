@@ -19,7 +19,7 @@ from seshu_swarm.data.building.manifest import Books, write_manifest
 from seshu_swarm.data.building.mixture import factors_of
 from seshu_swarm.data.building.packing import PackTask
 from seshu_swarm.data.building.pieces import Piece, digest_of_inputs, inputs_of, pieces_of
-from seshu_swarm.data.building.reading import ReadTask, tools_of
+from seshu_swarm.data.building.reading import ReadTask, check_tools
 from seshu_swarm.data.building.recipe import Recipe, read_recipe
 from seshu_swarm.data.building.settling import SettleTask
 from seshu_swarm.data.building.tally import Tally, total
@@ -91,7 +91,7 @@ class Builder:
         if digest := self._work.finished(key):
             return Built(digest, (), ())
         pieces = pieces_of(self._recipe, self._folder)
-        tools_of(self._recipe, self._folder)  # a wrong list or hold-out is named before the work
+        check_tools(self._recipe, self._folder)  # a wrong list or hold-out is named before the work
         if self._work.begin(key):
             logger.info("going on with the work in %s", self._work.folder)
         books = self._stages(pieces)
