@@ -49,6 +49,7 @@ WITH_COMMANDS = (
     "docs/policies.md",
     "docs/plan.md",
     "docs/export.md",
+    "docs/data.md",
 )
 # Module → the command that flags alone mean.
 ROLES: dict[str, str | None] = {

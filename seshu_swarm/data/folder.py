@@ -3,6 +3,7 @@
     DIR/pretrain/<lang>.jsonl      {"text"}                                        documents
     DIR/sft/*.jsonl                {"instruction", "input", "output", "language"}  rows
     DIR/parallel/en-<lang>.jsonl   {"src", "tgt"}, src English                     translation rows
+    DIR/pretrain-<lang>-000.jsonl  shards of running text, as `data build` makes them
 
 Other keys are ignored. Pairs become rows only where a language has fewer than
 `ENOUGH_ROWS` answers of its own. Knows no splits and no network.
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seshu_swarm.data.catalogue import SHARD_NAME
 from seshu_swarm.data.instructions.wordings import wordings_of
 from seshu_swarm.data.jsonl import BadRows, read_items, row_of, text_at
 from seshu_swarm.data.scripts import language_of_answer
@@ -58,10 +60,11 @@ def read_folder(path: Path, languages: Sequence[str], *, bad_rows: BadRows = "re
     for language in languages:
         if language not in found:
             raise _missing(path, language, found)
+    files = _text_files(path)
     documents = [
         document
         for language in languages
-        for document in _documents(path / "pretrain" / f"{language}.jsonl", language, bad_rows)
+        for document in _documents(files.get(language, []), language, bad_rows)
     ]
     rows = [row for row in sft_rows if row.language in languages]
     for language in languages:
@@ -79,22 +82,20 @@ def read_folder(path: Path, languages: Sequence[str], *, bad_rows: BadRows = "re
 def read_documents(
     path: Path, languages: Sequence[str], *, bad_rows: BadRows = "refuse"
 ) -> dict[str, list[Document]]:
-    """Only the running text of a folder, by language; what is in `pretrain/` decides which ones.
+    """Only the running text of a folder, by language; its files decide which ones.
 
     Raises DataError for a folder without text, and for a language that is not among `languages`.
     """
-    stems = sorted(file.stem for file in (path / "pretrain").glob("*.jsonl"))
-    for stem in stems:
-        if stem not in languages:
+    files = _text_files(path)
+    for language, some in sorted(files.items()):
+        if language not in languages:
             raise DataError(
-                f"{path}/pretrain/{stem}.jsonl is in no language of the run",
+                f"{some[0]} is in no language of the run",
                 rule=f"its languages are {', '.join(languages)}",
                 way_out="leave the file out, or open a run with that language",
             )
-    files = {
-        stem: _documents(path / "pretrain" / f"{stem}.jsonl", stem, bad_rows) for stem in stems
-    }
-    found = {language: documents for language, documents in files.items() if documents}
+    read = {x: _documents(some, x, bad_rows) for x, some in sorted(files.items())}
+    found = {language: documents for language, documents in read.items() if documents}
     if not found:
         raise DataError(
             f"{path} has no running text",
@@ -105,7 +106,7 @@ def read_documents(
 
 def _languages_of(path: Path, sft_rows: Iterable[Row]) -> set[str]:
     """Languages that have a file of documents or of pairs, or an SFT answer."""
-    documents = {file.stem for file in (path / "pretrain").glob("*.jsonl")}
+    documents = set(_text_files(path))
     pairs = {file.stem.removeprefix("en-") for file in (path / "parallel").glob("en-*.jsonl")}
     english = {"en"} if pairs else set()
     return documents | pairs | english | {row.language for row in sft_rows}
@@ -119,10 +120,21 @@ def _missing(path: Path, language: str, found: Iterable[str]) -> DataError:
     )
 
 
-def _documents(file: Path, language: str, bad_rows: BadRows) -> list[Document]:
-    if not file.exists():
-        return []
-    texts = read_items(file, lambda table: nfc(text_at(table, "text")), bad_rows=bad_rows)
+def _text_files(path: Path) -> dict[str, list[Path]]:
+    """Files of running text by language: the language's own, then shards in their order."""
+    found = {file.stem: [file] for file in sorted((path / "pretrain").glob("*.jsonl"))}
+    for shard in sorted(path.glob("pretrain-*.jsonl")):
+        if matched := SHARD_NAME.fullmatch(shard.name):
+            found.setdefault(matched["language"], []).append(shard)
+    return found
+
+
+def _documents(files: Iterable[Path], language: str, bad_rows: BadRows) -> list[Document]:
+    texts = [
+        text
+        for file in files
+        for text in read_items(file, lambda table: nfc(text_at(table, "text")), bad_rows=bad_rows)
+    ]
     width = len(str(len(texts)))
     return [Document(f"{language}-{i:0{width}d}", language, text) for i, text in enumerate(texts)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from seshu_swarm.data.building.recipe import Duplicates, Filters, Mixture, Packing, read_recipe
 from seshu_swarm.data.building.run import build
 from seshu_swarm.data.catalogue import deal, read_pretrain_shard, shards_of
+from seshu_swarm.data.folder import read_documents, read_folder
 from seshu_swarm.errors import DataError, UsageError
 from seshu_swarm.packages import verify
 from tests.data.building.helpers import (
@@ -95,6 +98,24 @@ def test_the_same_recipe_gives_the_same_digest_with_any_number_of_processes(fold
     with pytest.raises(UsageError, match="another recipe"):
         build(recipe, folder / "out1", num_workers=1)
     assert build(recipe, folder / "out3", num_workers=1).digest not in digests
+
+
+def test_a_run_can_be_opened_on_a_catalogue(folder: Path) -> None:
+    recipe = write_recipe(folder, TWO, languages='["hi", "ta"]')
+    build(recipe, folder / "out", num_workers=1)
+    corpus = read_folder(folder / "out", ["hi", "ta"])
+    assert len(corpus.documents["hi"]) == 2 * 120 + 400
+    assert read_documents(folder / "out", ["hi", "ta"]).keys() == {"hi", "ta"}
+    with pytest.raises(DataError, match=r"pretrain-ta-000.jsonl is in no language"):
+        read_documents(folder / "out", ["hi"])
+
+
+def test_the_recipe_of_the_documentation_holds_the_defaults(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    (tmp_path / "recipe.toml").write_text(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    assert recipe.filters == Filters() and recipe.duplicates == Duplicates()
+    assert recipe.mixture == Mixture() and recipe.packing == Packing()
 
 
 @pytest.mark.swarm
