@@ -49,7 +49,7 @@ COMMANDS = (
     Command(
         "evaluate",
         EvaluateConfig,
-        "seshu_swarm.evaluate.command:run",
+        "seshu_swarm.client.evaluating:run",
         "Bits per byte of a model, beside others and beside compressors.",
     ),
     Command(

@@ -6,4 +6,5 @@ remote/    the model whose blocks live there, conversations in tokens, gradients
 pretrained/  the same as transformers sees it: RemoteModelForCausalLM.from_pretrained(LINK)
 terminal/  the commands of a person at a terminal
 gateway/   `serve`: the swarm as an HTTP API
+evaluating `evaluate` of a folder or of a join link
 """

@@ -38,7 +38,7 @@ def run(settings: EvaluateConfig) -> int:
     """Raises UsageError, DataError, PackageError, MismatchError, and what reading and writing raise."""
     if settings.decode:
         return _decode(settings, Path(settings.decode))
-    _check(settings)
+    check(settings)
     return run_models(settings, [open_model(p) for p in (settings.model, *settings.against)])
 
 
@@ -59,7 +59,7 @@ def run_models(settings: EvaluateConfig, models: Sequence[ScoredModel]) -> int:
     return 0
 
 
-def _check(settings: EvaluateConfig) -> None:
+def check(settings: EvaluateConfig) -> None:
     """Before models are loaded: where files go, and what tasks need. Raises UsageError."""
     for place in (settings.report, settings.plot, settings.proof if settings.prove else None):
         if place:
@@ -185,5 +185,7 @@ def _tell(name: str, language: str) -> None:
 
 
 def _about(settings: EvaluateConfig) -> str:
+    if not settings.chosen_floors:
+        return "native UTF-8 bytes in NFC"
     floors = "floors have read the training text first" if settings.train else "floors start empty"
     return f"native UTF-8 bytes in NFC; {floors}, and go on learning from what they have read"

@@ -13,7 +13,7 @@ FLOORS = ("ngram", "ppmd", "xz")
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(OutputConfig):
-    model: str = argument("Model folder.")
+    model: str = argument("Model folder, or the join link of a swarm.")
     against: tuple[str, ...] = setting(
         (), "Folders of other causal language models, scored on the same text."
     )
@@ -45,6 +45,8 @@ class EvaluateConfig(OutputConfig):
         None, "Decode a file of --prove with the model into the file of --out; nothing is scored."
     )
     out: str = setting("decoded.jsonl", "File that --decode writes.")
+    state_dir: str = setting("~/.seshu-client", "Folder for key and downloads, of a join link.")
+    host: str = setting("0.0.0.0", "Address to listen on, of a join link.")
     report: str | None = setting(None, "Also write the numbers as JSON into this file.")
     plot: str | None = setting(None, "Also draw bits per byte into this PNG file.")
 
