@@ -60,7 +60,7 @@ def read_folder(path: Path, languages: Sequence[str], *, bad_rows: BadRows = "re
     for language in languages:
         if language not in found:
             raise _missing(path, language, found)
-    files = _text_files(path)
+    files = text_files(path)
     documents = [
         document
         for language in languages
@@ -86,7 +86,7 @@ def read_documents(
 
     Raises DataError for a folder without text, and for a language that is not among `languages`.
     """
-    files = _text_files(path)
+    files = text_files(path)
     for language, some in sorted(files.items()):
         if language not in languages:
             raise DataError(
@@ -106,7 +106,7 @@ def read_documents(
 
 def _languages_of(path: Path, sft_rows: Iterable[Row]) -> set[str]:
     """Languages that have a file of documents or of pairs, or an SFT answer."""
-    documents = set(_text_files(path))
+    documents = set(text_files(path))
     pairs = {file.stem.removeprefix("en-") for file in (path / "parallel").glob("en-*.jsonl")}
     english = {"en"} if pairs else set()
     return documents | pairs | english | {row.language for row in sft_rows}
@@ -120,7 +120,7 @@ def _missing(path: Path, language: str, found: Iterable[str]) -> DataError:
     )
 
 
-def _text_files(path: Path) -> dict[str, list[Path]]:
+def text_files(path: Path) -> dict[str, list[Path]]:
     """Files of running text by language: the language's own, then shards in their order."""
     found = {file.stem: [file] for file in sorted((path / "pretrain").glob("*.jsonl"))}
     for shard in sorted(path.glob("pretrain-*.jsonl")):

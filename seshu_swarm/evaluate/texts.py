@@ -1,6 +1,6 @@
 """The held-out text that is scored: of a folder or of one .jsonl file, by language.
 
-    DIR/pretrain/<lang>.jsonl, DIR/sft/*.jsonl   as `data.folder` reads them
+    DIR/pretrain/<lang>.jsonl, DIR/pretrain-<lang>-000.jsonl, DIR/sft/*.jsonl   as `data.folder` reads them
     FILE.jsonl    {"text", "language" or "lang"} or {"instruction", "input", "output", "language"}
 
 Knows no model and no tokens.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm.data.folder import read_folder
+from seshu_swarm.data.folder import read_folder, text_files
 from seshu_swarm.data.jsonl import BadRows, read_items, row_of, text_at
 from seshu_swarm.data.prompts import prompt_of
 from seshu_swarm.data.text import Document, Row, check_language, nfc
@@ -98,17 +98,13 @@ def _of_folder(
         chosen = languages or _languages_of_rows(path, bad_rows)
         rows = read_folder(path, chosen, bad_rows=bad_rows).rows if chosen else {}
         return [_of_row(row) for found in rows.values() for row in found]
-    stems = sorted(file.stem for file in (path / "pretrain").glob("*.jsonl"))
     return [
-        _of_document(Document(f"{stem}-{number}", stem, text))
-        for stem in stems
-        if not languages or stem in languages
+        _of_document(Document(f"{file.stem}-{number}", language, text))
+        for language, files in sorted(text_files(path).items())
+        if not languages or language in languages
+        for file in files
         for number, text in enumerate(
-            read_items(
-                path / "pretrain" / f"{stem}.jsonl",
-                lambda table: nfc(text_at(table, "text")),
-                bad_rows=bad_rows,
-            )
+            read_items(file, lambda table: nfc(text_at(table, "text")), bad_rows=bad_rows)
         )
     ]
 
@@ -142,6 +138,6 @@ def _missing(path: Path, language: str, found: Iterable[str], answers: bool) -> 
     wanted = f"{kind} in {language!r}" if language else kind
     return DataError(
         f"{path} has no {wanted}; it has {', '.join(sorted(found)) or 'none'}",
-        rule="documents lie in pretrain/<lang>.jsonl, rows in sft/*.jsonl",
+        rule="documents lie in pretrain/<lang>.jsonl or pretrain-<lang>-000.jsonl, rows in sft/*.jsonl",
         way_out=f"add it, leave it out of --languages, or give --score {other}",
     )

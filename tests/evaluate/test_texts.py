@@ -22,6 +22,15 @@ def test_documents_of_a_folder_by_language(tmp_path: Path) -> None:
     assert list(read_texts(tmp_path, languages=("ta",))) == ["ta"]
 
 
+def test_shards_of_a_catalogue_are_running_text(tmp_path: Path) -> None:
+    for number, words in enumerate((["क", "ख"], ["ग"])):
+        lines = [{"text": word} for word in words]
+        write_lines(tmp_path / f"pretrain-hi-{number:03d}.jsonl", lines)
+    texts = read_texts(tmp_path)
+    assert [one.text for one in texts["hi"]] == ["क", "ख", "ग"]
+    assert len({one.id for one in texts["hi"]}) == 3
+
+
 def test_answers_come_after_their_prompts(tmp_path: Path) -> None:
     write_lines(tmp_path / "sft" / "a.jsonl", [ROW])
     of_folder = read_texts(tmp_path, answers=True)
