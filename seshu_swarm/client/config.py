@@ -105,3 +105,4 @@ class StatusConfig(JoinConfig):
     """`client status`: who hosts what."""
 
     state_dir: str = setting("~/.seshu-client", "Folder for this client's key and downloads.")
+    json: bool = setting(False, "Print one JSON document instead of tables.")
