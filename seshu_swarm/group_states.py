@@ -17,7 +17,7 @@ from seshu_swarm.channel import Channel
 from seshu_swarm.chunks import receive_bytes, send_bytes
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DigestError, ProtocolError
-from seshu_swarm.pipeline.protocol import STATES, AskGroupState, GroupState
+from seshu_swarm.pipeline.protocol.groups import STATES, AskGroupState, GroupState
 
 ANSWER_SECONDS = 10.0
 BYTES_PER_SECOND = 1e6

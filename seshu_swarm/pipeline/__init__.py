@@ -6,7 +6,7 @@
     group        the replicas of a stage: from an open list to one commit
     conductor    one global step after another, over all stages
     routing      which replica is next: interleaved weighted round-robin
-    protocol     the same as messages of streams
+    protocol/    the same as messages of streams
     eight_bit    activations and gradients as blocks of 8 bits
     tensors      the same, or another type, as the plan says (these two alone have tensors)
 

@@ -13,21 +13,18 @@ from seshu_swarm import link as links
 from seshu_swarm.channel import Channel
 from seshu_swarm.errors import PeerError
 from seshu_swarm.pipeline.messages import Phase, Status, Version
-from seshu_swarm.pipeline.protocol import (
+from seshu_swarm.pipeline.protocol.converting import of_status
+from seshu_swarm.pipeline.protocol.fields import to_version
+from seshu_swarm.pipeline.protocol.passes import PASSES, AskStagePass, PassRequest, StagePassed
+from seshu_swarm.pipeline.protocol.steps import (
     FROM_CONDUCTOR,
     HEARTBEAT_SECONDS,
-    PASSES,
     STEPS,
-    AskStagePass,
     Enlist,
     Enlisted,
     FedMessage,
     FeedMessage,
     OrderMessage,
-    PassRequest,
-    StagePassed,
-    of_status,
-    to_version,
 )
 from seshu_swarm.protocol import Message
 from seshu_swarm.records import TrainingRecord

@@ -20,21 +20,10 @@ from seshu_swarm.config import JoinConfig
 from seshu_swarm.errors import PeerError, RefusalError
 from seshu_swarm.joining import join
 from seshu_swarm.pipeline.messages import MicrobatchId, Phase, Status, Version
-from seshu_swarm.pipeline.protocol import (
-    AVERAGES,
-    CONDUCTOR_SECONDS,
-    AskStagePass,
-    Enlist,
-    FeedMessage,
-    GiveShard,
-    OrderMessage,
-    PassRequest,
-    StagePassed,
-    of_version,
-    peer_of,
-    to_ids,
-    to_version,
-)
+from seshu_swarm.pipeline.protocol.fields import of_version, peer_of, to_ids, to_version
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, GiveShard
+from seshu_swarm.pipeline.protocol.passes import AskStagePass, PassRequest, StagePassed
+from seshu_swarm.pipeline.protocol.steps import CONDUCTOR_SECONDS, Enlist, FeedMessage, OrderMessage
 from seshu_swarm.pipeline.tensors import Packed, pack
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.training_plan import find_training

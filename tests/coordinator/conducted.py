@@ -10,7 +10,8 @@ from seshu_swarm.coordinator.conducting.roster import Member
 from seshu_swarm.pipeline.conductor import Books
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import FIRST, Call, Effect, Phase, Version
-from seshu_swarm.pipeline.protocol import Enlist, FedMessage, of_status
+from seshu_swarm.pipeline.protocol.converting import of_status
+from seshu_swarm.pipeline.protocol.steps import Enlist, FedMessage
 from seshu_swarm.records import TrainingRecord
 from tests.peer.training.plans import plan_of
 

@@ -22,7 +22,8 @@ from seshu_swarm.pipeline.messages import (
     Status,
     Version,
 )
-from seshu_swarm.pipeline.protocol import Complaint, Enlist, FedMessage, of_status
+from seshu_swarm.pipeline.protocol.converting import of_status
+from seshu_swarm.pipeline.protocol.steps import Complaint, Enlist, FedMessage
 from tests.coordinator.conducted import NUM_STAGES, PLAN, Scene, name_of
 
 A, B, C, T, U = map(name_of, "abctu")

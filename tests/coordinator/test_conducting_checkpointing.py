@@ -28,15 +28,9 @@ from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DeadlineError, DiskFullError, PeerLostError
 from seshu_swarm.pipeline.messages import FIRST, Phase, Status
-from seshu_swarm.pipeline.protocol import (
-    STATES,
-    STEPS,
-    AskGroupState,
-    Enlist,
-    Enlisted,
-    GroupState,
-    of_status,
-)
+from seshu_swarm.pipeline.protocol.converting import of_status
+from seshu_swarm.pipeline.protocol.groups import STATES, AskGroupState, GroupState
+from seshu_swarm.pipeline.protocol.steps import STEPS, Enlist, Enlisted
 from seshu_swarm.protocol import Chunk
 from tests.coordinator.conducted import Clock, nothing_done
 from tests.coordinator.runs import Run, opened

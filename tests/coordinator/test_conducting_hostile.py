@@ -9,15 +9,9 @@ from seshu_swarm.coordinator.conducting.waiting import BEHIND_SECONDS, PATIENCE_
 from seshu_swarm.errors import RefusalError
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import NOTHING, Phase, Status
-from seshu_swarm.pipeline.protocol import (
-    MAX_FIRST_NUMBER,
-    MAX_MEMBERS,
-    Complaint,
-    Enlist,
-    FedMessage,
-    of_feed,
-    of_status,
-)
+from seshu_swarm.pipeline.protocol.converting import of_feed, of_status
+from seshu_swarm.pipeline.protocol.fields import MAX_MEMBERS
+from seshu_swarm.pipeline.protocol.steps import MAX_FIRST_NUMBER, Complaint, Enlist, FedMessage
 from tests.coordinator.conducted import NUM_STAGES, PLAN, Scene, name_of
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from seshu_swarm.errors import ProtocolError
-from seshu_swarm.pipeline.protocol import (
-    MAX_ASKED,
-    MAX_IDS,
-    Enlist,
-    FedMessage,
-    StatusMessage,
-)
+from seshu_swarm.pipeline.protocol.fields import MAX_IDS
+from seshu_swarm.pipeline.protocol.steps import MAX_ASKED, Enlist, FedMessage, StatusMessage
 from seshu_swarm.protocol import parse
 
 NAMES = [f"peer#{index:08x}" for index in range(100)]

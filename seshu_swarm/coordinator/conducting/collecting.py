@@ -19,14 +19,8 @@ from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DigestError, PeerError, PeerLostError, ProtocolError, from_os_error
 from seshu_swarm.group_states import give_state
 from seshu_swarm.pipeline.messages import Version
-from seshu_swarm.pipeline.protocol import (
-    STATES,
-    AskGroupState,
-    GroupState,
-    of_version,
-    peer_of,
-    to_version,
-)
+from seshu_swarm.pipeline.protocol.fields import of_version, peer_of, to_version
+from seshu_swarm.pipeline.protocol.groups import STATES, AskGroupState, GroupState
 from seshu_swarm.protocol import Chunk, Refusal
 
 logger = logging.getLogger(__name__)

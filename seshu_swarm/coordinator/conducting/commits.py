@@ -16,7 +16,7 @@ from typing import Any
 from seshu_swarm.errors import from_os_error
 from seshu_swarm.pipeline.group import StageGroup, StagePhase
 from seshu_swarm.pipeline.messages import Version
-from seshu_swarm.pipeline.protocol import of_ids, of_version
+from seshu_swarm.pipeline.protocol.fields import of_ids, of_version
 
 FILE = "commits.jsonl"
 

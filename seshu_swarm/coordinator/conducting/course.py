@@ -21,14 +21,9 @@ from seshu_swarm.coordinator.conducting.roster import AVOID_SECONDS, LOST_SECOND
 from seshu_swarm.errors import PeerLostError, ProtocolError
 from seshu_swarm.pipeline.conductor import Conductor
 from seshu_swarm.pipeline.messages import MicrobatchId, Status
-from seshu_swarm.pipeline.protocol import (
-    MAX_MEMBERS,
-    Complaint,
-    Enlist,
-    FedMessage,
-    StatusMessage,
-    to_status,
-)
+from seshu_swarm.pipeline.protocol.converting import to_status
+from seshu_swarm.pipeline.protocol.fields import MAX_MEMBERS
+from seshu_swarm.pipeline.protocol.steps import Complaint, Enlist, FedMessage, StatusMessage
 from seshu_swarm.protocol import Message, Refusal
 from seshu_swarm.records import TrainingRecord
 

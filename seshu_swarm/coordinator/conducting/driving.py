@@ -20,7 +20,8 @@ from seshu_swarm.coordinator.conducting.sparing import Sparing
 from seshu_swarm.coordinator.conducting.waiting import Waiting
 from seshu_swarm.coordinator.conducting.writing import Writing
 from seshu_swarm.errors import PeerLostError
-from seshu_swarm.pipeline.protocol import CONDUCTOR_SECONDS, FeedMessage, of_feed, of_order
+from seshu_swarm.pipeline.protocol.converting import of_feed, of_order
+from seshu_swarm.pipeline.protocol.steps import CONDUCTOR_SECONDS, FeedMessage
 from seshu_swarm.running import Stop
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 
 from seshu_swarm.pipeline.group import StageGroup, StagePhase
 from seshu_swarm.pipeline.messages import Phase, Status, Version
-from seshu_swarm.pipeline.protocol import MAX_MEMBERS, peer_of
+from seshu_swarm.pipeline.protocol.fields import MAX_MEMBERS, peer_of
 
 # Three rounds of a step that fail at once, or six that time ran out for: members of a slow line first
 # have to find out how slow it is, and double their time with each.

@@ -12,7 +12,7 @@ from typing import Any
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.pipeline.conductor import Books
 from seshu_swarm.pipeline.messages import FIRST, Version
-from seshu_swarm.pipeline.protocol import of_ids, to_ids
+from seshu_swarm.pipeline.protocol.fields import of_ids, to_ids
 
 FACT = "training-books"
 # Rounds of one start of the coordinator; a run has no more of them, and the wire has room for 2^21 starts.

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from seshu_swarm.channel import refusal
 from seshu_swarm.outbox import Outbox
 from seshu_swarm.pipeline.messages import Order
-from seshu_swarm.pipeline.protocol import MAX_MEMBERS, Enlist, peer_of
+from seshu_swarm.pipeline.protocol.fields import MAX_MEMBERS, peer_of
+from seshu_swarm.pipeline.protocol.steps import Enlist
 from seshu_swarm.protocol import Refusal
 
 LOST_SECONDS = 5.0

@@ -11,7 +11,8 @@ from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.roster import Member
 from seshu_swarm.outbox import Outbox
-from seshu_swarm.pipeline.protocol import FROM_MEMBER, Enlist, Enlisted, of_version
+from seshu_swarm.pipeline.protocol.fields import of_version
+from seshu_swarm.pipeline.protocol.steps import FROM_MEMBER, Enlist, Enlisted
 from seshu_swarm.protocol import Refusal
 
 ENLIST_SECONDS = 10.0

@@ -32,7 +32,8 @@ from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError
-from seshu_swarm.pipeline.protocol import STATES, STEPS
+from seshu_swarm.pipeline.protocol.groups import STATES
+from seshu_swarm.pipeline.protocol.steps import STEPS
 from seshu_swarm.protocol import Refusal
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.running import Stop

@@ -29,14 +29,8 @@ from seshu_swarm.peer.training.gathering import Gathering
 from seshu_swarm.peer.training.shards import Shards
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import Commit, Phase, Version
-from seshu_swarm.pipeline.protocol import (
-    AVERAGES,
-    GiveShard,
-    ShardAveraged,
-    of_version,
-    peer_of,
-    to_version,
-)
+from seshu_swarm.pipeline.protocol.fields import of_version, peer_of, to_version
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, GiveShard, ShardAveraged
 from seshu_swarm.protocol import Refusal
 from seshu_swarm.stores.asking import all_of
 

@@ -33,16 +33,15 @@ from seshu_swarm.errors import (
 )
 from seshu_swarm.peer.training.meter import Meter
 from seshu_swarm.pipeline.messages import Call, Version, Withdrawal
-from seshu_swarm.pipeline.protocol import (
+from seshu_swarm.pipeline.protocol.fields import of_version, peer_of
+from seshu_swarm.pipeline.protocol.passes import (
     PASSES,
     AskStagePass,
-    FeedMessage,
     PassRequest,
     StagePassed,
     WithdrawPass,
-    of_version,
-    peer_of,
 )
+from seshu_swarm.pipeline.protocol.steps import FeedMessage
 from seshu_swarm.pipeline.routing import BACKWARD, FORWARD, Router
 from seshu_swarm.pipeline.step import Kind, Task
 from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack

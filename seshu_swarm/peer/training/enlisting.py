@@ -16,7 +16,8 @@ from seshu_swarm.channel import Channel
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, RefusalError
 from seshu_swarm.pipeline.messages import Status
-from seshu_swarm.pipeline.protocol import (
+from seshu_swarm.pipeline.protocol.converting import of_status
+from seshu_swarm.pipeline.protocol.steps import (
     CONDUCTOR_LOST_SECONDS,
     FROM_CONDUCTOR,
     HEARTBEAT_SECONDS,
@@ -26,7 +27,6 @@ from seshu_swarm.pipeline.protocol import (
     Enlisted,
     FedMessage,
     FeedMessage,
-    of_status,
 )
 from seshu_swarm.protocol import Message, Refusal
 from seshu_swarm.running import Stop

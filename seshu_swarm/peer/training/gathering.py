@@ -17,7 +17,7 @@ from seshu_swarm.errors import DeadlineError, PeerError, ProtocolError
 from seshu_swarm.peer.training import shards
 from seshu_swarm.peer.training.shards import Shards
 from seshu_swarm.pipeline.messages import Commit
-from seshu_swarm.pipeline.protocol import GiveShard
+from seshu_swarm.pipeline.protocol.groups import GiveShard
 from seshu_swarm.protocol import Refusal
 
 

@@ -22,7 +22,8 @@ from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.host import HostingPeer
 from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.training.stage import Stage, spans_of
-from seshu_swarm.pipeline.protocol import AVERAGES, PASSES, STATES
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES
+from seshu_swarm.pipeline.protocol.passes import PASSES
 from seshu_swarm.protocol import Refusal
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.running import Stop

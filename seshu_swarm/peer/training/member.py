@@ -36,16 +36,15 @@ from seshu_swarm.pipeline.messages import (
     Order,
     Status,
 )
-from seshu_swarm.pipeline.protocol import (
+from seshu_swarm.pipeline.protocol.converting import to_order
+from seshu_swarm.pipeline.protocol.fields import of_ids, to_version
+from seshu_swarm.pipeline.protocol.steps import (
     Complaint,
     Enlist,
     Enlisted,
     FedMessage,
     FeedMessage,
     OrderMessage,
-    of_ids,
-    to_order,
-    to_version,
 )
 from seshu_swarm.protocol import Message, Refusal
 from seshu_swarm.records import TrainingRecord

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seshu_swarm.pipeline.protocol import StagePassed
+from seshu_swarm.pipeline.protocol.passes import StagePassed
 
 
 @dataclass

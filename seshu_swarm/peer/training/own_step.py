@@ -11,7 +11,7 @@ from typing import Self
 
 from seshu_swarm.peer.training.ends import Count, EndsStep
 from seshu_swarm.pipeline.messages import Feed, MicrobatchId
-from seshu_swarm.pipeline.protocol import FedMessage
+from seshu_swarm.pipeline.protocol.steps import FedMessage
 from seshu_swarm.pipeline.step import TrainerStep
 from seshu_swarm.pipeline.tensors import Packed
 from seshu_swarm.training import Batch

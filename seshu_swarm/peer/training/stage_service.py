@@ -31,12 +31,12 @@ from seshu_swarm.peer.training.casting import Casting
 from seshu_swarm.peer.training.passes import Gradients, Kept, Output, StagePasses
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import Call
-from seshu_swarm.pipeline.protocol import (
+from seshu_swarm.pipeline.protocol.fields import peer_of
+from seshu_swarm.pipeline.protocol.passes import (
     AskStagePass,
     PassRequest,
     StagePassed,
     WithdrawPass,
-    peer_of,
 )
 from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
 from seshu_swarm.protocol import Refusal

@@ -20,7 +20,8 @@ from seshu_swarm.group_states import fetch_state, give_state
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import Join, Version
-from seshu_swarm.pipeline.protocol import AskGroupState, of_version, peer_of, to_version
+from seshu_swarm.pipeline.protocol.fields import of_version, peer_of, to_version
+from seshu_swarm.pipeline.protocol.groups import AskGroupState
 from seshu_swarm.protocol import Refusal
 
 ASK_SECONDS = 10.0

@@ -38,7 +38,7 @@ from seshu_swarm.peer.training.own_step import StepTold
 from seshu_swarm.peer.training.text import batches_of
 from seshu_swarm.peer.training.trainer import Trainer
 from seshu_swarm.peer.training.weights import TrainedPart
-from seshu_swarm.pipeline.protocol import AVERAGES, STATES
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES
 from seshu_swarm.pipeline.tensors import bytes_of
 from seshu_swarm.progress import Bar
 from seshu_swarm.protocol import Refusal

@@ -23,7 +23,8 @@ from seshu_swarm.peer.training.ends import EndsPasses
 from seshu_swarm.peer.training.member import Member
 from seshu_swarm.peer.training.own_step import OwnStep, StepTold
 from seshu_swarm.pipeline.messages import Feed, MicrobatchId, Withdrawal
-from seshu_swarm.pipeline.protocol import Complaint, FedMessage, FeedMessage, to_feed
+from seshu_swarm.pipeline.protocol.converting import to_feed
+from seshu_swarm.pipeline.protocol.steps import Complaint, FedMessage, FeedMessage
 from seshu_swarm.pipeline.step import Kind, Task
 from seshu_swarm.pipeline.tensors import Packed
 from seshu_swarm.running import Stop

@@ -23,21 +23,18 @@ from seshu_swarm.peer.training.stage_service import StageService
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.conductor import Conductor
 from seshu_swarm.pipeline.messages import FIRST, MicrobatchId, Order, Seal
-from seshu_swarm.pipeline.protocol import (
-    AVERAGES,
+from seshu_swarm.pipeline.protocol.converting import of_feed, of_order, to_status
+from seshu_swarm.pipeline.protocol.fields import of_version
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES
+from seshu_swarm.pipeline.protocol.passes import PASSES
+from seshu_swarm.pipeline.protocol.steps import (
     FROM_MEMBER,
-    PASSES,
-    STATES,
     Complaint,
     Enlist,
     Enlisted,
     FedMessage,
     FeedMessage,
     StatusMessage,
-    of_feed,
-    of_order,
-    of_version,
-    to_status,
 )
 from seshu_swarm.protocol import Message
 from seshu_swarm.records import TrainingRecord

@@ -22,18 +22,16 @@ from seshu_swarm.peer.training.member import Member
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.group import StageGroup, StagePhase
 from seshu_swarm.pipeline.messages import Call, MicrobatchId, Version
-from seshu_swarm.pipeline.protocol import (
-    AVERAGES,
+from seshu_swarm.pipeline.protocol.converting import of_order, to_status
+from seshu_swarm.pipeline.protocol.fields import of_version
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES
+from seshu_swarm.pipeline.protocol.steps import (
     FROM_MEMBER,
-    STATES,
     STEPS,
     Complaint,
     Enlist,
     Enlisted,
     StatusMessage,
-    of_order,
-    of_version,
-    to_status,
 )
 from seshu_swarm.protocol import Message, Refusal
 from seshu_swarm.running import Stop

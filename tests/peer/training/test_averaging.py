@@ -21,7 +21,7 @@ from seshu_swarm.peer.training.averaging import Averaging
 from seshu_swarm.peer.training.shards import Shards
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import FIRST, Commit, Effect, Open, Seal
-from seshu_swarm.pipeline.protocol import AVERAGES, GiveShard, ShardAveraged
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, GiveShard, ShardAveraged
 from tests.loopback import Loopback
 
 PLAN, GROUP, ROUND = "ab" * 8, 1, 3

@@ -20,16 +20,15 @@ from seshu_swarm.errors import (
 from seshu_swarm.peer.training import calls
 from seshu_swarm.peer.training.calls import Calls, Pass
 from seshu_swarm.pipeline.messages import FIRST, Call, MicrobatchId, Withdrawal
-from seshu_swarm.pipeline.protocol import (
+from seshu_swarm.pipeline.protocol.fields import of_version
+from seshu_swarm.pipeline.protocol.passes import (
     PASSES,
     AskStagePass,
-    FeedMessage,
-    GroupFeed,
     PassRequest,
     StagePassed,
     WithdrawPass,
-    of_version,
 )
+from seshu_swarm.pipeline.protocol.steps import FeedMessage, GroupFeed
 from seshu_swarm.pipeline.step import Kind, Task
 from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
 from seshu_swarm.protocol import Refusal

@@ -15,18 +15,10 @@ from seshu_swarm.channel import Channel
 from seshu_swarm.errors import RefusalError
 from seshu_swarm.peer.training import averaging, enlisting, gathering, member
 from seshu_swarm.pipeline.messages import FIRST, NOTHING, Call, Phase, Version
-from seshu_swarm.pipeline.protocol import (
-    AVERAGES,
-    STATES,
-    AskGroupState,
-    Enlist,
-    Enlisted,
-    FeedMessage,
-    GiveShard,
-    StatusMessage,
-    of_version,
-    to_status,
-)
+from seshu_swarm.pipeline.protocol.converting import to_status
+from seshu_swarm.pipeline.protocol.fields import of_version
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES, AskGroupState, GiveShard
+from seshu_swarm.pipeline.protocol.steps import Enlist, Enlisted, FeedMessage, StatusMessage
 from tests.loopback import Loopback
 from tests.peer.training.groups import (
     RECORD,

@@ -41,20 +41,11 @@ from seshu_swarm.pipeline.messages import (
     Version,
 )
 from seshu_swarm.pipeline.messages import Status as MemberStatus
-from seshu_swarm.pipeline.protocol import (
-    PASSES,
-    STEPS,
-    AskGroupState,
-    AskStagePass,
-    Enlist,
-    Enlisted,
-    PassRequest,
-    StagePassed,
-    StatusMessage,
-    of_order,
-    of_version,
-    to_status,
-)
+from seshu_swarm.pipeline.protocol.converting import of_order, to_status
+from seshu_swarm.pipeline.protocol.fields import of_version
+from seshu_swarm.pipeline.protocol.groups import AskGroupState
+from seshu_swarm.pipeline.protocol.passes import PASSES, AskStagePass, PassRequest, StagePassed
+from seshu_swarm.pipeline.protocol.steps import STEPS, Enlist, Enlisted, StatusMessage
 from seshu_swarm.pipeline.tensors import pack, unpack
 from seshu_swarm.protocol import Refusal
 from seshu_swarm.records import TrainingRecord

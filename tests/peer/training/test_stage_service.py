@@ -25,7 +25,8 @@ from seshu_swarm.peer.training.stage_service import MAX_PASSES_OF_ONE, StageServ
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import FIRST, Call, MicrobatchId, Open, Phase, Seal, Version
-from seshu_swarm.pipeline.protocol import PASSES, StagePassed, of_version
+from seshu_swarm.pipeline.protocol.fields import of_version
+from seshu_swarm.pipeline.protocol.passes import PASSES, StagePassed
 from seshu_swarm.pipeline.tensors import pack, unpack
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.spans import Span

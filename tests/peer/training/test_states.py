@@ -18,7 +18,8 @@ from seshu_swarm.errors import DigestError, PeerError, ProtocolError, RefusalErr
 from seshu_swarm.group_states import fetch_state, give_state
 from seshu_swarm.peer.training import member
 from seshu_swarm.pipeline.messages import FIRST, NOTHING, Version
-from seshu_swarm.pipeline.protocol import STATES, AskGroupState, GroupState, of_version
+from seshu_swarm.pipeline.protocol.fields import of_version
+from seshu_swarm.pipeline.protocol.groups import STATES, AskGroupState, GroupState
 from tests.loopback import Loopback
 from tests.peer.training.groups import RECORD, Group, base_part, count
 

@@ -24,7 +24,9 @@ from seshu_swarm.peer.training.own_step import StepTold
 from seshu_swarm.peer.training.trainer import Trainer
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.messages import FIRST
-from seshu_swarm.pipeline.protocol import AVERAGES, STATES, STEPS, PassRequest, StagePassed
+from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES
+from seshu_swarm.pipeline.protocol.passes import PassRequest, StagePassed
+from seshu_swarm.pipeline.protocol.steps import STEPS
 from seshu_swarm.pipeline.tensors import pack
 from seshu_swarm.records import TrainingRecord
 from seshu_swarm.running import Stop
