@@ -179,6 +179,26 @@ def test_a_chat_follows_the_rows_template(fleet: Fleet) -> None:
     assert events[-1].choices[0].finish_reason == "length"
 
 
+def test_an_answer_says_who_carried_it_where_openai_s_clients_do_not_look(fleet: Fleet) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "prompt": PROMPT, "max_tokens": 4}
+
+    async def ask() -> tuple[Any, list[Any]]:
+        async with fleet.serving() as site, site.openai() as client:
+            whole = await client.completions.create(**asked)
+            stream = await client.completions.create(**asked, stream=True)
+            return whole, [event async for event in stream]
+
+    whole, events = fleet.loopback.run(ask())
+    carriers = {host.swarm.peer_id for host in fleet.hosts}
+    told = whole.choices[0].model_extra["seshu"]
+    assert told["revision"] == fleet.tiny.revision and told["events"] == []
+    assert [hop["blocks"] for hop in told["chain"]] == ["0:2", "2:4"]
+    assert {hop["peer"] for hop in told["chain"]} <= carriers
+    news = [event.choices[0].model_extra.get("seshu") for event in events]
+    assert [set(one) for one in news if one] == [{"chain"}, {"revision", "chain", "events"}]
+    assert news[0] and news[-1] and news[0]["chain"] == news[-1]["chain"]
+
+
 def test_choices_are_independent_and_repeatable(fleet: Fleet) -> None:
     asked: dict[str, Any] = {"model": MODEL, "prompt": ["ab", "cd"], "max_tokens": 12, "n": 3}
 

@@ -64,6 +64,13 @@ def test_lost_peers_are_replaced(
     assert len(session.recoveries) == num_losses
     for number in lost:
         assert any(f"blocks {chain[number]} lost at token 92" in r for r in session.recoveries)
+    for one in session.replaced:
+        assert one.span is not None and one.seconds is not None and 0 < one.seconds < 10
+        assert not one.said_goodbye and one.lost not in [hop.peer_id for hop in one.by]
+        taken = {block for hop in one.by for block in hop.span}
+        assert set(one.span) <= taken, "the losses are named with who took each block over"
+        assert set(one.by) <= set(session.chain)
+    assert [block for hop in session.chain for block in hop.span] == [0, 1, 2, 3]
 
 
 def test_a_part_that_stays_computes_nothing_twice(fleet: Fleet) -> None:

@@ -7,6 +7,7 @@ for states that are handed over, and the memory of who failed.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import secrets
 import time
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from seshu_swarm import edges
 from seshu_swarm.client.chain.carrier import Carrier, Say
+from seshu_swarm.client.chain.recovery import Recovery, takers
 from seshu_swarm.client.chain.revisions import Retirement, covers
 from seshu_swarm.client.chain.routing import Offer, choose_chain
 from seshu_swarm.errors import PeerError, PeerLostError
@@ -37,7 +39,7 @@ FindOffers = Callable[[], Awaitable[list[Offer]]]
 
 
 class Mender:
-    """`mend` returns when nobody is known to be gone. `recoveries`: a line for each loss."""
+    """`mend` returns when nobody is known to be gone. `recoveries`: one for each loss."""
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class Mender:
         find: FindOffers,
         retirement: Retirement,
     ) -> None:
-        self.recoveries: list[str] = []
+        self.recoveries: list[Recovery] = []
         self._conversation, self._carrier, self._find = conversation, carrier, find
         self._retirement = retirement
         self._banned: dict[str, float] = {}
@@ -116,8 +118,19 @@ class Mender:
         saying: list[Say] = []
         for lost, chain in reversed(list(zip(ranges, places, strict=True))):
             saying = [*saying, *self._conversation.replace(lost, chain)]
+        chain = [place for chain in places for place in chain]
+        self.recoveries[before:] = [
+            dataclasses.replace(one, by=takers(one.span, chain)) for one in self.recoveries[before:]
+        ]
         self._carrier.drop(list(gone))
         await self._carrier.say(saying)
+
+    def went_on(self, seconds: float) -> None:
+        """What came back after all losses so far had been waited for so long."""
+        for index in range(len(self.recoveries) - 1, -1, -1):
+            if self.recoveries[index].seconds is not None:
+                return
+            self.recoveries[index] = dataclasses.replace(self.recoveries[index], seconds=seconds)
 
     async def _carry_past(self, address: str) -> None:
         """The client carries what this part cannot push to the next one."""
@@ -134,8 +147,9 @@ class Mender:
         self._banned[peer] = time.monotonic() + BAN_SECONDS
         self._retirement.note(error)
         leg = next((leg for leg in self._conversation.legs if leg.peer == address), None)
-        where = f"blocks {leg.span}" if leg else "a part"
-        self.recoveries.append(f"{where} lost at token {self._conversation.received}: {error}")
+        said_goodbye = address not in self._carrier.news.gone
+        position, span = self._conversation.received, leg.span if leg else None
+        self.recoveries.append(Recovery(peer, span, position, str(error), said_goodbye))
         logger.info("replacing peer …%s: %s", peer[-6:], error)
         if self._conversation.received > self._stuck_at:
             self._stuck_at, self._num_stuck = self._conversation.received, 0

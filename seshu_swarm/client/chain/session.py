@@ -20,7 +20,9 @@ from seshu_swarm import edges
 from seshu_swarm.client.chain.carrier import Carrier
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.mending import FindOffers, Mender
+from seshu_swarm.client.chain.recovery import Recovery
 from seshu_swarm.client.chain.revisions import FindNewest, Retirement
+from seshu_swarm.client.chain.routing import Hop
 from seshu_swarm.client.chain.suspicion import Suspicion
 from seshu_swarm.client.chain.terms import Terms
 from seshu_swarm.dht import Swarm
@@ -80,7 +82,17 @@ class RemoteSession:
     @property
     def recoveries(self) -> list[str]:
         """What was lost and replaced so far, a line each."""
+        return [str(one) for one in self.replaced]
+
+    @property
+    def replaced(self) -> list[Recovery]:
+        """What was lost so far, by whom it was replaced, and how long that took."""
         return self._mender.recoveries
+
+    @property
+    def chain(self) -> tuple[Hop, ...]:
+        """Who has which blocks now, in order; empty before the first step."""
+        return tuple(Hop(edges.split(leg.peer)[0], leg.span) for leg in self._conversation.legs)
 
     @property
     def peers(self) -> list[str]:
@@ -124,13 +136,13 @@ class RemoteSession:
         self._check(hidden_BLM)
         if not self._conversation.legs:
             await self._begin()
-        started, before = time.monotonic(), len(self.recoveries)
+        started, before = time.monotonic(), len(self.replaced)
         for start in range(0, hidden_BLM.shape[1], MAX_PIECE_TOKENS):
             piece = Hidden(hidden_BLM[:, start : start + MAX_PIECE_TOKENS])
             await self._carrier.say(self._conversation.feed(piece))
             await self._until(lambda: self._under_way < WINDOW_TOKENS)
         await self._until(lambda: self._under_way == 0)
-        if hidden_BLM.shape[1] == 1 and len(self.recoveries) == before:
+        if hidden_BLM.shape[1] == 1 and len(self.replaced) == before:
             self._suspicion.took(time.monotonic() - started)
         self._mender.keep_fresh()
         outputs, self._conversation.outputs = self._conversation.outputs, []
@@ -202,8 +214,10 @@ class RemoteSession:
             async with self._turn:
                 if self._retired is not None:
                     return
+                since = time.monotonic()
                 try:
                     await self._mender.mend()
+                    self._mender.went_on(time.monotonic() - since)
                 except RevisionRetiredError as error:
                     await self._retire(error)
                     return
@@ -212,6 +226,7 @@ class RemoteSession:
 
     async def _until(self, is_done: Callable[[], bool]) -> None:
         """Wait for outputs, and look after whoever is lost meanwhile."""
+        since = time.monotonic()
         await self._mender.mend()
         overdue, idle = 0, time.monotonic()
         while not is_done():
@@ -220,6 +235,8 @@ class RemoteSession:
             await self._mender.mend()
             if self._conversation.received > received:
                 overdue, idle = 0, time.monotonic()
+                self._mender.went_on(idle - since)
+                since = idle
             elif not changed:
                 overdue += 1
                 await self._suspicion.investigate(overdue, time.monotonic() - idle)

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from seshu_swarm.client.config import ServeConfig
 from seshu_swarm.client.gateway.bodies import read_body
-from seshu_swarm.client.gateway.choices import Ending, Runner, Use
+from seshu_swarm.client.gateway.choices import Ending, OnTheWay, Runner, Use
 from seshu_swarm.client.gateway.keys import KeyRing
 from seshu_swarm.client.gateway.limits import Allowance, Allowances, Slots
 from seshu_swarm.client.gateway.metrics import Metrics
@@ -167,25 +167,22 @@ async def _whole(ask: Ask, runner: Runner, outlet: Outlet) -> None:
     """All choices in one document."""
     texts: list[list[str]] = [[] for _ in ask.choices]
     tokens: list[list[Placed]] = [[] for _ in ask.choices]
-    reasons: list[str | None] = [None] * len(ask.choices)
+    endings: dict[int, Ending] = {}
 
-    async def emit(index: int, event: Piece | Ending) -> None:
+    async def emit(index: int, event: Piece | OnTheWay | Ending) -> None:
         if isinstance(event, Ending):
-            reasons[index] = event.finish_reason
-        else:
+            endings[index] = event
+        elif isinstance(event, Piece):
             texts[index].append(event.text)
             tokens[index] += event.tokens
 
     await runner.run(ask.choices, ask.use, emit)
-    choices = [
-        ask.shape.choice(
-            index,
-            "".join(texts[index]),
-            None if wanted.num_top is None else tokens[index],
-            reasons[index],
-        )
-        for index, wanted in enumerate(ask.choices)
-    ]
+    choices = []
+    for index, wanted in enumerate(ask.choices):
+        scored = None if wanted.num_top is None else tokens[index]
+        reason, text = endings[index].finish_reason, "".join(texts[index])
+        choice = ask.shape.choice(index, text, scored, reason)
+        choices.append(choice | {"seshu": endings[index].journey})
     await outlet.json(ask.document(ask.shape.WHOLE, choices, ask.usage))
 
 
@@ -196,16 +193,20 @@ async def _streamed(ask: Ask, runner: Runner, outlet: Outlet) -> None:
     async def say(choice: Json) -> None:
         await outlet.event(ask.document(ask.shape.PART, [choice], None))
 
-    async def emit(index: int, event: Piece | Ending) -> None:
+    async def emit(index: int, event: Piece | OnTheWay | Ending) -> None:
         if index not in begun:
             begun.add(index)
             for choice in ask.shape.first_events(index):
                 await say(choice)
-        if isinstance(event, Ending):
-            await say(ask.shape.part(index, "", None, event.finish_reason))
-        else:
-            tokens = None if ask.choices[index].num_top is None else event.tokens
-            await say(ask.shape.part(index, event.text, tokens, None))
+        match event:
+            case Ending():
+                ending = ask.shape.part(index, "", None, event.finish_reason)
+                await say(ending | {"seshu": event.journey})
+            case OnTheWay():
+                await say(ask.shape.part(index, "", None, None) | {"seshu": event.news})
+            case Piece():
+                tokens = None if ask.choices[index].num_top is None else event.tokens
+                await say(ask.shape.part(index, event.text, tokens, None))
 
     await runner.run(ask.choices, ask.use, emit)
     if ask.body.wants_usage_event:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from seshu_swarm.client.gateway.generation import Generation
+from seshu_swarm.client.gateway.journey import Journey, Json
 from seshu_swarm.client.gateway.limits import Slots
 from seshu_swarm.client.gateway.metrics import Metrics
 from seshu_swarm.client.gateway.text import Piece, Writer
@@ -27,12 +28,20 @@ CLOSE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Ending:
-    """How a choice ended: at its own end or a stop sequence (`stop`), or at `length`."""
+    """How a choice ended: at its own end or a stop sequence (`stop`), or at `length`; who carried it."""
 
     finish_reason: str
+    journey: Json
 
 
-Emit = Callable[[int, Piece | Ending], Awaitable[None]]
+@dataclass(frozen=True)
+class OnTheWay:
+    """Who carries a choice now, and what happened since this was said last."""
+
+    news: Json
+
+
+Emit = Callable[[int, Piece | OnTheWay | Ending], Awaitable[None]]
 
 
 @dataclass
@@ -88,8 +97,7 @@ class Runner:
         session = TokenSession(self.model, self.step_seconds, on_roll=on_roll)
         self.metrics.sessions.inc()
         try:
-            generation = Generation(session, wanted)
-            ending = await self._generate(index, generation, wanted, use, emit)
+            ending = await self._generate(index, session, wanted, use, emit)
         finally:
             self.metrics.sessions.dec()
             self.metrics.recoveries.inc(len(session.recoveries))
@@ -97,8 +105,9 @@ class Runner:
         await emit(index, ending)
 
     async def _generate(
-        self, index: int, generation: Generation, wanted: Wanted, use: Use, emit: Emit
+        self, index: int, session: TokenSession, wanted: Wanted, use: Use, emit: Emit
     ) -> Ending:
+        generation, journey = Generation(session, wanted), Journey(session)
         writer = Writer(wanted.stop)
         # Counted before the work: a prompt costs the same when its client leaves on the way.
         use.prompt_tokens += len(wanted.prompt_ids)
@@ -111,11 +120,14 @@ class Runner:
                 self.metrics.first_token_seconds.observe(time.perf_counter() - use.began)
             use.completion_tokens += 1
             self.metrics.completion_tokens.inc()
+            if (news := journey.news()) is not None:
+                await emit(index, OnTheWay(news))
             await _emit_some(index, writer.push(token), emit)
             if writer.is_stopped:
                 break
         await _emit_some(index, writer.finish(), emit)
-        return Ending("stop" if generation.is_ended or writer.is_stopped else "length")
+        is_whole = generation.is_ended or writer.is_stopped
+        return Ending("stop" if is_whole else "length", journey.whole())
 
 
 async def _emit_some(index: int, piece: Piece, emit: Emit) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from seshu_swarm.client.gateway.refusals import No, RefusedError
+from seshu_swarm.config import read_toml
 from seshu_swarm.errors import UsageError
 
 MINIMUM_CHARACTERS = 16
@@ -60,12 +60,7 @@ class KeyRing:
     @classmethod
     def read(cls, path: Path) -> KeyRing:
         """The keys of a file. Raises UsageError; no message shows a key."""
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"cannot read the keys {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is not TOML: {error}", way_out=WAY_OUT) from None
+        table = read_toml(path, what="the keys", way_out=WAY_OUT)
         entries = table.get("key")
         if not isinstance(entries, list) or not entries or len(table) != 1:
             raise UsageError(f"{path} holds no list of keys", way_out=WAY_OUT)

@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from seshu_swarm.client.chain.recovery import Recovery
+from seshu_swarm.client.chain.routing import Hop
 from seshu_swarm.client.chain.session import RemoteSession
 from seshu_swarm.client.remote.model import STEP_SECONDS, RemoteModel
 from seshu_swarm.errors import PeerError, RevisionRetiredError
@@ -69,7 +71,7 @@ class TokenSession:
         self.model, self._step_seconds, self._on_roll = model, step_seconds, on_roll
         self._session = resumed or model.session(step_seconds)
         self._ids: list[int] | None = None if resumed else []
-        self._earlier_recoveries: list[str] = []
+        self._earlier: list[Recovery] = []  # of revisions that ended
         self.rolls: list[Roll] = []
 
     @property
@@ -89,7 +91,17 @@ class TokenSession:
     @property
     def recoveries(self) -> list[str]:
         """What was lost and replaced so far, a line each."""
-        return [*self._earlier_recoveries, *self._session.recoveries]
+        return [str(one) for one in self.replaced]
+
+    @property
+    def replaced(self) -> list[Recovery]:
+        """What was lost so far, by whom it was replaced, and how long that took."""
+        return [*self._earlier, *self._session.replaced]
+
+    @property
+    def chain(self) -> tuple[Hop, ...]:
+        """Who has which blocks now, in order; empty before the first step."""
+        return self._session.chain
 
     async def step(self, ids: Sequence[int], hidden_1LM: Tensor | None = None) -> Tensor:
         """The residual stream (1, L, M) after the last block, for these ids.
@@ -157,7 +169,7 @@ class TokenSession:
                 logger.info("going on with another revision: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
         ended, roll = self._session, Roll(self.revision, model.revision, len(absorbed))
-        self._earlier_recoveries += ended.recoveries
+        self._earlier += ended.replaced
         self.model, self._session = model, session
         self.rolls.append(roll)
         self._on_roll(roll)
