@@ -93,7 +93,7 @@ def _shown(default: Any) -> str:
 
 def load(config: type[Config], flags: Mapping[str, Any], toml: Path | None = None) -> Config:
     """Defaults, then the TOML file, then the flags that were given. Raises UsageError."""
-    values = _read_toml(config, toml) if toml else {}
+    values = _settings_of(config, toml) if toml else {}
     kinds = _kinds(config)
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         name, given = field.name, flags.get(field.name)
@@ -103,16 +103,19 @@ def load(config: type[Config], flags: Mapping[str, Any], toml: Path | None = Non
     return config(**values)
 
 
-def _read_toml(config: type, path: Path) -> dict[str, Any]:
+def read_toml(path: Path, *, what: str, way_out: str) -> dict[str, Any]:
+    """The table of a file. Raises UsageError naming the file."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(
-            f"cannot read the configuration {path}: {error.strerror}",
-            way_out="give --config the path of a TOML file, or start from --print-config",
-        ) from None
+        raise UsageError(f"cannot read {what} {path}: {error.strerror}", way_out=way_out) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}", way_out="compare --print-config") from None
+        raise UsageError(f"{path} is not TOML: {error}", way_out=way_out) from None
+
+
+def _settings_of(config: type, path: Path) -> dict[str, Any]:
+    way_out = "give --config the path of a TOML file, or start from --print-config"
+    table = read_toml(path, what="the configuration", way_out=way_out)
     kinds = _kinds(config)
     for key in table:
         if key not in kinds:

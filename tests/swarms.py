@@ -48,6 +48,15 @@ def start(module: str, arguments: Sequence[str], log: Path) -> Forked | subproce
         )
 
 
+def open_run(base: Path, folder: Path) -> Path:
+    """A run folder over a checkpoint, with a catalogue of the phrasebook's Hindi."""
+    command = [sys.executable, "-m", "seshu_swarm.coordinator", "open", "--languages", "hi"]
+    command += ["--state-dir", str(folder), "--base", str(base), "--hold-out-rows", "160"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 class RoleProcess:
     """`python -m MODULE ARGUMENTS --log-format json`; its events in the order of their arrival."""
 

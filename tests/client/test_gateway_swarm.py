@@ -22,7 +22,7 @@ from seshu_swarm import checkpoints
 from seshu_swarm.data.prompts import prompt_for_generation
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from tests.conftest import TinyCheckpoint
-from tests.swarms import Fault, Processes, RoleProcess, inject
+from tests.swarms import Fault, Processes, RoleProcess, inject, open_run
 
 pytestmark = pytest.mark.swarm
 
@@ -36,11 +36,7 @@ def swarm(
 ) -> Iterator[tuple[Processes, str, list[RoleProcess]]]:
     """A coordinator and hosts of both halves, two of each."""
     folder = tmp_path_factory.mktemp("swarm")
-    command = [sys.executable, "-m", "seshu_swarm.coordinator", "open", "--languages", "hi"]
-    command += ["--state-dir", str(folder / "run"), "--base", str(tiny.folder)]
-    command += ["--hold-out-rows", "160"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    open_run(tiny.folder, folder / "run")
     with Processes(folder) as processes:
         coordinator = processes.coordinator(folder / "run", "--round-seconds", "600")
         link = coordinator.ready(seconds=60)["link"]

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TinyCheckpoint
-from tests.swarm.test_failover import open_run
-from tests.swarms import Processes
+from tests.swarms import Processes, open_run
 
 pytestmark = pytest.mark.swarm
 
@@ -24,7 +23,7 @@ COORDINATOR, PEER, CLIENT = (f"seshu_swarm.{r}" for r in ("coordinator", "peer",
 def link(tiny: TinyCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("away")
     with Processes(folder) as swarm:
-        yield swarm.coordinator(open_run(tiny, folder / "run")).ready()["link"]
+        yield swarm.coordinator(open_run(tiny.folder, folder / "run")).ready()["link"]
 
 
 def fail(module: str, *arguments: str) -> tuple[int, str]:

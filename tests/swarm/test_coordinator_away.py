@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TinyCheckpoint
-from tests.swarm.test_failover import expected, generate, open_run
-from tests.swarms import Fault, Processes, RoleProcess, inject
+from tests.swarm.test_failover import expected, generate
+from tests.swarms import Fault, Processes, RoleProcess, inject, open_run
 
 pytestmark = pytest.mark.swarm
 
 
 @pytest.fixture
 def run_folder(tiny: TinyCheckpoint, tmp_path: Path) -> Path:
-    return open_run(tiny, tmp_path / "run")
+    return open_run(tiny.folder, tmp_path / "run")
 
 
 def donate(swarm: Processes, link: str) -> RoleProcess:

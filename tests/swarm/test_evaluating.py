@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from seshu_swarm.__main__ import COMMANDS
 from seshu_swarm.evaluate.models.opening import open_model
 from tests.conftest import TinyCheckpoint
 from tests.evaluate.nano import write_folder
-from tests.swarms import Processes
+from tests.swarms import Processes, open_run
 
 pytestmark = [pytest.mark.swarm, pytest.mark.usefixtures("log_as_before")]
 
@@ -37,11 +35,7 @@ def swarm(
     """A coordinator that has published the tiny model, and a host of all its blocks."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("evaluating")
-    command = [sys.executable, "-m", "seshu_swarm.coordinator", "open", "--languages", "hi"]
-    command += ["--state-dir", str(folder / "run"), "--base", str(tiny.folder)]
-    command += ["--hold-out-rows", "160"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    open_run(tiny.folder, folder / "run")
     with Processes(folder) as processes:
         coordinator = processes.coordinator(folder / "run", "--round-seconds", "600")
         link = coordinator.ready(seconds=60)["link"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 
 from seshu_swarm import checkpoints
 from tests.conftest import TinyCheckpoint
-from tests.swarms import Event, Fault, Processes, RoleProcess, inject
+from tests.swarms import Event, Fault, Processes, RoleProcess, inject, open_run
 
 pytestmark = pytest.mark.swarm
 
@@ -21,16 +19,7 @@ TOKENS_BEFORE_THE_FAULT = 20
 
 @pytest.fixture(scope="module")
 def run_folder(tiny: TinyCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return open_run(tiny, tmp_path_factory.mktemp("run") / "run")
-
-
-def open_run(tiny: TinyCheckpoint, folder: Path) -> Path:
-    """A run over the tiny model, with a catalogue of the phrasebook's Hindi."""
-    command = [sys.executable, "-m", "seshu_swarm.coordinator", "open", "--languages", "hi"]
-    command += ["--state-dir", str(folder), "--base", str(tiny.folder), "--hold-out-rows", "160"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return open_run(tiny.folder, tmp_path_factory.mktemp("run") / "run")
 
 
 @pytest.fixture

@@ -57,6 +57,10 @@ class KeyRing:
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = tuple(keys)
 
+    @property
+    def are_asked_for(self) -> bool:
+        return bool(self._keys)
+
     @classmethod
     def read(cls, path: Path) -> KeyRing:
         """The keys of a file. Raises UsageError; no message shows a key."""

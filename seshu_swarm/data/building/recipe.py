@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from seshu_swarm.config import read_toml
 from seshu_swarm.data.hub_rows import SAMANANTAR, licence_of
 from seshu_swarm.data.text import LANGUAGE
 from seshu_swarm.errors import UsageError
@@ -158,15 +158,8 @@ class Recipe(Table):
 
 def read_recipe(path: Path) -> Recipe:
     """Raises UsageError naming the file, the key and what was meant."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the recipe {path}: {error.strerror}",
-            way_out="give the path of a TOML file",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}", way_out="see docs/data.md") from None
+    way_out = "give the path of a TOML file as in docs/data.md"
+    table = read_toml(path, what="the recipe", way_out=way_out)
     try:
         # Through JSON: strict models take TOML's arrays as tuples only in that form.
         return Recipe.model_validate_json(json.dumps(table, default=str))
