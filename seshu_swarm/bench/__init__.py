@@ -9,6 +9,7 @@
     pipeline training through peers
     data     speed, memory and finds of `data build`
     evaluation  scores beside the engine's forward, and a proof
+    dashboard   first paint, bytes and what open pages cost
 
 Nothing is imported until a bench is run.
 """
