@@ -61,11 +61,13 @@ class Intruders(Loopback):
         super().close()
 
 
-async def enlist(peer: Peer, conductor: str, asked: Enlist) -> tuple[Channel, Enlisted]:
-    """Raises RefusalError."""
+async def enlist(
+    peer: Peer, conductor: str, asked: Enlist, *, seconds: float = SECONDS
+) -> tuple[Channel, Enlisted]:
+    """Raises RefusalError, and PeerError where nothing is answered."""
     channel = await peer.swarm.open(conductor, STEPS)
     await channel.send(asked)
-    return channel, await channel.receive(Enlisted, seconds=SECONDS, what="a place")
+    return channel, await channel.receive(Enlisted, seconds=seconds, what="a place")
 
 
 async def ask_pass(peer: Peer, replica: str, asked: AskStagePass) -> StagePassed:

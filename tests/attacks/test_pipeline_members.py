@@ -38,6 +38,8 @@ OTHER_PLAN = "f" * 16
 SECONDS = 60.0
 # The weights may change between the look at them and the question.
 TRIES = 50
+# Who is heard is answered in milliseconds.
+UNHEARD_SECONDS = 3.0
 
 
 @dataclass
@@ -391,5 +393,5 @@ def test_a_stranger_gives_no_orders(siege: Siege) -> None:
         replica = peer_of(siege.honest(stage))
         asked = Enlist(plan=siege.plan.plan, name=peer.new_name(), is_trainer=False)
         with pytest.raises(PeerError):
-            siege.intruders.run(enlist(peer, replica, asked))
+            siege.intruders.run(enlist(peer, replica, asked, seconds=UNHEARD_SECONDS))
     siege.goes_on()
