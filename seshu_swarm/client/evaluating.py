@@ -20,9 +20,10 @@ def run(settings: EvaluateConfig) -> int:
     command.check(settings)
     from seshu_swarm.client.pretrained.model import RemoteModelForCausalLM
     from seshu_swarm.evaluate.models.hugging import HuggingModel
+    from seshu_swarm.evaluate.models.vocabulary import Vocabulary
 
     with RemoteModelForCausalLM.from_pretrained(
         settings.model, state_dir=settings.state_dir, host=settings.host
     ) as remote:
         others = [open_model(place) for place in settings.against]
-        return command.run_models(settings, [HuggingModel(NAME, remote, None), *others])
+        return command.run_models(settings, [HuggingModel(NAME, remote, Vocabulary(NAME)), *others])

@@ -11,6 +11,8 @@ stands `TURN_END`, which becomes the end token, as it does when a client talks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from seshu_swarm.data.text import Row, nfc
 from seshu_swarm.data.tokeniser import Tokeniser
 from seshu_swarm.errors import UsageError
@@ -35,10 +37,17 @@ def prompt_of(row: Row) -> str:
 
 def prompt_ids(tokeniser: Tokeniser, row: Row) -> list[int]:
     """Ids of the row's prompt, with the end token behind each earlier answer in it."""
-    first, *later = prompt_of(row).split(TURN_END)
-    ids = tokeniser.encode(first)
+    return ids_between_ends(tokeniser.encode, tokeniser.eos_id, prompt_of(row))
+
+
+def ids_between_ends(
+    encode: Callable[[str], list[int]], end_id: int | None, prompt: str
+) -> list[int]:
+    """Ids of a prompt, with `end_id` (if there is one) for each TURN_END."""
+    first, *later = prompt.split(TURN_END)
+    ids = encode(first)
     for turn in later:
-        ids += [tokeniser.eos_id, *tokeniser.encode(turn)]
+        ids += [*([] if end_id is None else [end_id]), *encode(turn)]
     return ids
 
 

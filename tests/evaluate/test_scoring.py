@@ -15,11 +15,14 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import GPT2Config, GPT2LMHeadModel, MambaForCausalLM, PreTrainedTokenizerFast
 
+from seshu_swarm.data.prompts import TURN_END
+from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import PackageError, UsageError
 from seshu_swarm.evaluate.models.hugging import HuggingModel
 from seshu_swarm.evaluate.models.opening import open_model
 from seshu_swarm.evaluate.models.ours import OurModel
 from seshu_swarm.evaluate.models.scoring import Cut, lossy_texts, text_nats, windows_of
+from seshu_swarm.evaluate.models.vocabulary import Vocabulary
 from tests.evaluate.nano import text, write_model
 
 WORDS = "नमस्ते दुनिया, यह हिन्दी है। தமிழ் மொழி. English too.\n"
@@ -88,7 +91,24 @@ def test_our_folder_scores_the_same_in_stock_transformers(ours: Path) -> None:
     stock = MambaForCausalLM.from_pretrained(ours).eval()
     texts = [text(WORDS), text("क")]
     mine = text_nats(OurModel.open(ours, "nano"), texts)
-    np.testing.assert_allclose(text_nats(HuggingModel("s", stock, None), texts), mine, rtol=1e-5)
+    found = text_nats(HuggingModel("s", stock, Vocabulary("s")), texts)
+    np.testing.assert_allclose(found, mine, rtol=1e-5)
+
+
+def test_a_talk_is_seen_as_in_training(ours: Path, gpt2: Path) -> None:
+    """Behind each earlier answer stands the end; what is scored is the last answer."""
+    earlier, question = "Q: क?\nA: ख", "Q: ग?\nA: "
+    model, end = OurModel.open(ours, "nano"), ByteTokeniser.eos_id
+    ids = [*model.encode(earlier), end, *model.encode(question), *model.encode(WORDS)]
+    expected = token_by_token(model.logits, ids, len(ids) - len(WORDS.encode()), Cut())
+    talk = text(WORDS, prompt=f"{earlier}{TURN_END}{question}")
+    assert text_nats(model, [talk])[0] == pytest.approx(expected, rel=1e-5)
+    other = open_model(str(gpt2))
+    assert other.before(f"{earlier}{TURN_END}{question}") == [
+        *other.before(earlier),
+        other.end_id,
+        *other.encode(question),
+    ]
 
 
 def test_every_token_is_scored_once_and_sees_what_came_before() -> None:

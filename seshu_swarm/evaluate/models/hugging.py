@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import PackageError
-from seshu_swarm.evaluate.models.ours import ends_of, tokeniser_of
+from seshu_swarm.evaluate.models.vocabulary import Vocabulary
 
 LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 
@@ -19,12 +18,10 @@ LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 class HuggingModel:
     """Code that comes with a model is never run. Raises PackageError."""
 
-    def __init__(self, name: str, model: Any, tokeniser: Any) -> None:
-        """`tokeniser`: None for ByT5's bytes."""
-        self.name, self._model, self._tokeniser = name, model, tokeniser
-        self._bytes = ByteTokeniser()
+    def __init__(self, name: str, model: Any, vocabulary: Vocabulary) -> None:
+        self.name, self._model, self._vocabulary = name, model, vocabulary
         self.vocab_size = int(model.config.vocab_size)
-        self._start_id, self.end_id = ends_of(name, tokeniser)
+        self.end_id = vocabulary.end_id
         lengths = [getattr(model.config, key, None) for key in LENGTHS]
         self.max_tokens: int | None = next((one for one in lengths if one), None)
 
@@ -43,22 +40,16 @@ class HuggingModel:
                 way_out="check the path, and that config.json and the weights lie in it",
             ) from None
         model.eval()
-        return cls(name, model, tokeniser_of(folder, int(model.config.vocab_size)))
+        return cls(name, model, Vocabulary.open(folder, name, int(model.config.vocab_size)))
 
     def before(self, prompt: str) -> list[int]:
-        return [self._start_id, *self.encode(prompt)]
+        return [self._vocabulary.start_id, *self._vocabulary.encode_prompt(prompt)]
 
     def encode(self, text: str) -> list[int]:
-        if self._tokeniser is None:
-            return self._bytes.encode(text)
-        # Longer than the model is fine: windows are cut from it.
-        found = self._tokeniser(text, add_special_tokens=False, verbose=False)
-        return list(found["input_ids"])
+        return self._vocabulary.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        if self._tokeniser is None:
-            return self._bytes.decode(ids)
-        return str(self._tokeniser.decode(ids, skip_special_tokens=True))
+        return self._vocabulary.decode(ids)
 
     def logits(self, ids_BL: Tensor) -> Tensor:
         with torch.inference_mode():
