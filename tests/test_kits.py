@@ -29,6 +29,7 @@ PRINTED = {
     "coordinator/coordinator.toml": ("seshu_swarm.coordinator", "run"),
 }
 FIRST_LINE = re.compile(r"# For: python -m (seshu_swarm[.\w]*) (\w+)")
+MOST_EXPOSED = 25  # ten times systemd's exposure level; a unit that hardens nothing has 96
 STATE_HOME = "/var/lib"  # what systemd makes of %S in a system unit
 
 
@@ -172,6 +173,23 @@ def test_a_unit_is_not_restarted_for_what_a_restart_cannot_mend(unit: Path) -> N
     assert UsageError.exit_code in codes
     assert codes <= {kind.exit_code for kind in kinds}
     assert int(service["SuccessExitStatus"]) == errors.EXIT_INTERRUPTED
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=name_of)
+def test_the_runbook_names_the_codes_after_which_a_unit_stays_down(unit: Path) -> None:
+    runbook = (ROOT / "deploy/README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{unit.stem}` \| (.+) \|$", runbook, flags=re.MULTILINE)
+    assert re.findall(r"\d+", row) == sections(unit)["Service"]["RestartPreventExitStatus"].split()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=name_of)
+def test_systemd_counts_a_unit_as_little_exposed(unit: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not on this machine")
+    command = [analyze, "security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(unit)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode == 0, told.stdout[-600:] + told.stderr
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=name_of)
