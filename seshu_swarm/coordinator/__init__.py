@@ -4,6 +4,7 @@ __main__      the command line
 config        settings of every command
 lifecycle     `run`: serve the run, train it through peers, hold its rounds
 showing/      `status`, `round`, `verify`: what the ledger says, and whether it is true
+web/          `run --web`, `dashboard`: the run as a page for everybody
 state/        what lies in the run's folder: paths and lock, ledger, hold-outs
 opening/      `open`: make a run from text
 pretraining/  `pretrain`: the base, from running text

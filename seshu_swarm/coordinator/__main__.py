@@ -5,6 +5,7 @@ import sys
 from seshu_swarm import cli
 from seshu_swarm.cli import Command
 from seshu_swarm.coordinator.config import (
+    DashboardConfig,
     OpenConfig,
     PretrainConfig,
     RoundConfig,
@@ -32,6 +33,9 @@ COMMANDS = (
     Command("backup", BackupConfig, f"{ROLE}.upkeep.backup:run", "Copy what cannot be made again."),
     Command("restore", RestoreConfig, f"{ROLE}.upkeep.restore:run", "A run folder from a backup."),
     Command("status", StatusConfig, f"{ROLE}.showing.status:run", "Show the run and its rounds."),
+    Command(
+        "dashboard", DashboardConfig, f"{ROLE}.web.command:run", "Serve the run as a page to see."
+    ),
     Command("round", RoundConfig, f"{ROLE}.showing.round:run", "Show one round's verdicts."),
     Command(
         "verify",

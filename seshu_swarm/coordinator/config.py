@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from seshu_swarm import link
 from seshu_swarm.config import NetworkConfig, OutputConfig, argument, setting
+from seshu_swarm.dashboard import address
 from seshu_swarm.errors import UsageError
 
 LANGUAGES = ("hi", "ta", "bn")
@@ -152,6 +153,9 @@ class RunConfig(NetworkConfig):
         "Keep the weights of this many newest rounds on the disk, and all boundaries; unset: all.",
     )
     max_threads: int | None = setting(None, "Most processor threads; unset: all cores.")
+    web: str | None = setting(
+        None, "Serve the dashboard at HOST:PORT, for everybody who reaches it; unset: not."
+    )
     stages: int = setting(
         0, "Train the model through peers first, cut into this many stages; 0: rounds alone."
     )
@@ -173,6 +177,8 @@ class RunConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_training()
+        if self.web is not None:
+            address.parse(self.web)
         _must_be_positive(self, "round_seconds", "gather_seconds", "score_seconds", "gate_readings")
         _must_be_positive(self, "max_adapters", "max_detectable")
         if not 1 <= self.max_rank <= MAX_RANK:
@@ -239,6 +245,17 @@ class ScoreConfig(OutputConfig):
 @dataclass(frozen=True, kw_only=True)
 class StatusConfig(RunFolderConfig):
     """`coordinator status`: the run and its rounds, from the ledger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashboardConfig(RunFolderConfig):
+    """`coordinator dashboard`: the run as a page, from its folder alone."""
+
+    web: str = setting("127.0.0.1:8080", "Serve it at HOST:PORT; port 0: a free one.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        address.parse(self.web)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,8 @@ from seshu_swarm.coordinator.state.limits import DETECTABLE_FACT, READINGS_FACT
 from seshu_swarm.coordinator.state.lineage import Lineage
 from seshu_swarm.coordinator.state.pruning import prune
 from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.coordinator.web import service as web
+from seshu_swarm.coordinator.web.watching import Watch
 from seshu_swarm.daemon import Listen
 from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import ForkError, UnreachableError, UsageError
@@ -79,12 +81,19 @@ def check_methods(names: Sequence[str]) -> None:
 
 async def coordinate(settings: RunConfig, folder: RunFolder, ledger: Ledger, stop: Stop) -> int:
     me = identity.load_or_create(folder.path)
-    swarm = await _enter(me, ledger.fact("run_id"), settings, folder)
-    try:
-        coordinator = Coordinator(swarm, me, folder, ledger, settings)
-        await coordinator.live(stop)
-    finally:
-        await swarm.leave()
+    with web.opened(settings.web) as listener:
+        swarm = await _enter(me, ledger.fact("run_id"), settings, folder)
+        try:
+            coordinator = Coordinator(swarm, me, folder, ledger, settings)
+            watch = Watch(swarm, ledger, coordinator.num_blocks, coordinator.link)
+            shown = asyncio.create_task(web.live(watch, folder, ledger, listener, stop))
+            try:
+                await coordinator.live(stop)
+            finally:
+                shown.cancel()
+                await asyncio.gather(shown, return_exceptions=True)
+        finally:
+            await swarm.leave()
     return 0
 
 
@@ -124,6 +133,10 @@ class Coordinator:
             swarm, folder, ledger, settings, intake=self._intake, herald=self
         )
         self._training = Training(swarm, folder, ledger, settings, herald=self)
+
+    @property
+    def num_blocks(self) -> int:
+        return self._shape.num_blocks
 
     def _current_round(self) -> Round | None:
         rounds = self._ledger.rounds()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import re
 import socket
 from collections.abc import Iterator
 
 import uvicorn
 
 from seshu_swarm import log
+from seshu_swarm.dashboard import address
 from seshu_swarm.dashboard.app import build
 from seshu_swarm.dashboard.board import Board
 from seshu_swarm.errors import PortTakenError, SeshuError, UsageError
@@ -22,25 +22,12 @@ MAX_CONNECTIONS = 256
 # A visitor's page asks every five seconds over one connection.
 KEEP_ALIVE_SECONDS = 15
 STOP_SECONDS = 1
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]{1,253}):(\d{1,5})", re.ASCII)
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT, the host of IPv6 in brackets. Raises UsageError."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None or int(found[2]) > 65_535:
-        raise UsageError(
-            f"--web {text!r} is no address",
-            rule="HOST:PORT, with a port from 0 to 65535; 0: a free one",
-            way_out="for example 127.0.0.1:8080, or 0.0.0.0:8080 for everyone who reaches this machine",
-        )
-    return found[1].strip("[]"), int(found[2])
 
 
 @contextlib.contextmanager
-def listening(address: str) -> Iterator[socket.socket]:
+def listening(web: str) -> Iterator[socket.socket]:
     """A socket that listens there. Raises PortTakenError or UsageError."""
-    host, port = parse_address(address)
+    host, port = address.parse(web)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -48,7 +35,7 @@ def listening(address: str) -> Iterator[socket.socket]:
             listener.bind((host, port))
             listener.listen(BACKLOG)
         except OSError as error:
-            raise _cannot_listen(address, error) from None
+            raise _cannot_listen(web, error) from None
         yield listener
 
 
@@ -95,15 +82,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _cannot_listen(address: str, error: OSError) -> PortTakenError | UsageError:
+def _cannot_listen(web: str, error: OSError) -> PortTakenError | UsageError:
     if error.errno == errno.EADDRINUSE:
         return PortTakenError(
-            f"{address} is in use",
+            f"{web} is in use",
             rule="one program listens on a port",
             way_out="choose another port with --web; 0: a free one",
         )
     return UsageError(
-        f"cannot listen on {address}: {error.strerror or error}",
+        f"cannot listen on {web}: {error.strerror or error}",
         rule="--web begins with an address of this machine",
         way_out="use 127.0.0.1, or 0.0.0.0 for everyone who reaches this machine",
     )

@@ -14,12 +14,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from seshu_swarm.bench.dashboard.world import snapshot as made_up
-from seshu_swarm.dashboard import coverage, texts
+from seshu_swarm.dashboard import address, coverage, texts
 from seshu_swarm.dashboard.app import build
 from seshu_swarm.dashboard.board import Board
 from seshu_swarm.dashboard.languages import language_of
 from seshu_swarm.dashboard.pages import Pages
-from seshu_swarm.dashboard.serving import parse_address
 from seshu_swarm.dashboard.snapshot import File, Peer, Snapshot
 from seshu_swarm.errors import SeshuError, UsageError
 
@@ -159,10 +158,10 @@ def test_units() -> None:
 
 
 def test_addresses() -> None:
-    assert parse_address("[::1]:0") == ("::1", 0)
+    assert address.parse("[::1]:0") == ("::1", 0)
     for wrong in ("8080", "127.0.0.1", "127.0.0.1:99999", "a b:1", ":1"):
         with pytest.raises(UsageError):
-            parse_address(wrong)
+            address.parse(wrong)
 
 
 class Told:
