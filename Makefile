@@ -4,16 +4,20 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_FLAGS ?=
+LLAMA := build/llama
+LLAMA_VERSION := 3.22.1
+export SESHU_NODE_LLAMA_CPP ?= $(wildcard $(CURDIR)/$(LLAMA))
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test programs check format bench clean
 
 help:
-	@echo "make demo    a whole swarm round on this machine (DEMO_FLAGS='--languages hi,ta,bn')"
-	@echo "make test    all tests"
-	@echo "make check   lint and types"
-	@echo "make format  format the code"
-	@echo "make bench   measure the engine (NAME=engine)"
-	@echo "make clean   remove .venv and what demos left in runs/"
+	@echo "make demo      a whole swarm round on this machine (DEMO_FLAGS='--languages hi,ta,bn')"
+	@echo "make test      all tests"
+	@echo "make programs  Chromium and llama.cpp, which some tests talk to (else they are skipped)"
+	@echo "make check     lint and types"
+	@echo "make format    format the code"
+	@echo "make bench     measure the engine (NAME=engine)"
+	@echo "make clean     remove .venv and what demos left in runs/"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,6 +31,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not swarm"; \
 	alone=$$?; $(BIN)/python -m pytest -q -m swarm && exit $$alone
+
+# Where this machine can have them.
+programs:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+		|| echo "no Chromium: tests of pages are skipped"
+	@test -d $(LLAMA)/node_modules || npm install --prefix $(LLAMA) --no-audit --no-fund --ignore-scripts --omit=optional \
+		node-llama-cpp@$(LLAMA_VERSION) @node-llama-cpp/linux-x64@$(LLAMA_VERSION) \
+		|| echo "no llama.cpp: the test of GGUF files in it is skipped"
 
 check: $(STAMP)
 	$(BIN)/ruff check .
