@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from pathlib import Path
 
-from seshu_swarm import checkpoints
 from seshu_swarm.coordinator.conducting.kept import kept_plan
 from seshu_swarm.coordinator.releasing.reports import read_reports
 from seshu_swarm.coordinator.rounds.states import ENDED
@@ -18,9 +18,11 @@ from seshu_swarm.coordinator.web.history import Report
 from seshu_swarm.coordinator.web.watching import seen
 from seshu_swarm.dashboard.snapshot import Run, Snapshot
 from seshu_swarm.errors import PackageError, ResourceError, UsageError
+from seshu_swarm.mamba.shape import MambaShape
 
 logger = logging.getLogger(__name__)
 
+CONFIG = "config.json"
 SOURCE = "Read from the coordinator's books and the records that peers sign."
 
 
@@ -60,7 +62,7 @@ class Books:
                 f"the run in {self._folder.path} has no model yet",
                 way_out="python -m seshu_swarm.coordinator pretrain, or open it with --base FOLDER",
             )
-        shape = checkpoints.read_shape(self._folder.package(revision))
+        shape = self._shape(revision)
         rounds = self._ledger.rounds()
         current = rounds[-1] if rounds and rounds[-1].state not in ENDED else None
         return Run(
@@ -76,6 +78,14 @@ class Books:
             round_closes_at=current.closes_at if current else 0.0,
             link=link,
         )
+
+    def _shape(self, revision: str) -> MambaShape:
+        """Without `checkpoints`: that would load torch into a process that computes nothing."""
+        path = self._folder.package(revision) / CONFIG
+        try:
+            return MambaShape.from_config(json.loads(path.read_bytes()), source=str(path))
+        except (OSError, ValueError) as error:
+            raise PackageError(f"cannot read {path}: {error}"[:300]) from None
 
     def _between(self) -> str:
         plan = kept_plan(self._ledger)

@@ -13,7 +13,6 @@ from typing import Any
 from seshu_swarm import packages
 from seshu_swarm.coordinator.conducting import journal, progress
 from seshu_swarm.coordinator.conducting.kept import kept_plan
-from seshu_swarm.coordinator.releasing.waiting import FACT_PREFIX
 from seshu_swarm.coordinator.releasing.withdrawn import tag_of
 from seshu_swarm.coordinator.rounds.states import ENDED
 from seshu_swarm.coordinator.state.ledger import Ledger
@@ -159,11 +158,11 @@ def _checkpoint(folder: RunFolder, one: Revision, hub: str) -> Checkpoint:
 
 
 def _hubs(ledger: Ledger) -> dict[str, str]:
-    """Revision → the repository that it was pushed to."""
+    """Revision → the repository that it was pushed to, by the facts `releasing.release` notes."""
     with ledger.database.open() as connection:
         rows = connection.execute("SELECT name FROM facts WHERE name LIKE 'hub %/%'").fetchall()
     return {
-        one["revision"]: str(name).removeprefix(FACT_PREFIX)
+        one["revision"]: str(name).partition(" ")[2]
         for (name,) in rows
         for one in ledger.fact(str(name)) or []
     }

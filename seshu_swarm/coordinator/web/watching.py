@@ -10,15 +10,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.dashboard.seen import peers_of, remembered
 from seshu_swarm.dashboard.snapshot import Peer
-from seshu_swarm.dht import Swarm
 from seshu_swarm.link import Link
+
+if TYPE_CHECKING:
+    # Heavy, and not needed by who only reads what was noted.
+    from seshu_swarm.dht import Swarm
 
 logger = logging.getLogger(__name__)
 
