@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -129,15 +128,14 @@ def test_a_build_that_is_killed_goes_on_and_ends_with_the_same_digest(folder: Pa
     out = folder / "killed"
     command = [sys.executable, "-m", "seshu_swarm", "data", "build", str(recipe)]
     with subprocess.Popen(
-        [*command, "--out", str(out), "--workers", "2"], stdout=subprocess.DEVNULL
+        [*command, "--out", str(out), "--workers", "2", "--log-format", "json"],
+        stdout=subprocess.PIPE,
     ) as process:
-        try:
-            end = time.monotonic() + 60
-            while not list(out.glob(".work/spools/*.book.json")) and time.monotonic() < end:
-                time.sleep(0.01)
-            children = psutil.Process(process.pid).children(recursive=True)
-        finally:
-            process.send_signal(signal.SIGKILL)
+        assert process.stdout is not None
+        said = iter(process.stdout)
+        assert any(b'"reading"' in line for line in said), "it ended before a piece was read"
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
     _, alive = psutil.wait_procs(children, timeout=10)
     assert len(children) >= 2 and not alive, "workers end with the build"
     books = {path: path.stat().st_mtime_ns for path in out.glob(".work/spools/*.book.json")}
