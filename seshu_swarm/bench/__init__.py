@@ -57,4 +57,8 @@ BENCHES: dict[str, tuple[str, str]] = {
         "seshu_swarm.bench.evaluation.bench:run_bench",
         "Scoring against the bare forward of the same batches; the size of a proof.",
     ),
+    "dashboard": (
+        "seshu_swarm.bench.dashboard.bench:run_bench",
+        "First paint, bytes and the server's cost of the dashboard, in the machine's chromium.",
+    ),
 }
