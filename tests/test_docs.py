@@ -26,6 +26,7 @@ DOCUMENTS = (
     "CODE_OF_CONDUCT.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/chat.md",
     "docs/data.md",
     "docs/evaluation.md",
     "docs/export.md",

@@ -6,5 +6,6 @@ remote/    the model whose blocks live there, conversations in tokens, gradients
 pretrained/  the same as transformers sees it: RemoteModelForCausalLM.from_pretrained(LINK)
 terminal/  the commands of a person at a terminal
 gateway/   `serve`: the swarm as an HTTP API
+chat_page/ the page at its `/`
 evaluating `evaluate` of a folder or of a join link
 """

@@ -105,21 +105,21 @@ class Gateway:
         stop: Stop,
         allowances: Allowances | None = None,
     ) -> None:
-        self._settings, self._keys, self.stop = settings, keys, stop
+        self.settings, self.keys, self.stop = settings, keys, stop
         self._allowances = allowances or Allowances()
         self.models, self.metrics = models, Metrics()
         self.slots = Slots(settings.max_sessions)
 
     def identify(self, request: Request) -> Allowance:
         """The allowance of the request's key. Raises RefusedError."""
-        return self._allowances.of(self._keys.identify(request.headers.get("authorization")))
+        return self._allowances.of(self.keys.identify(request.headers.get("authorization")))
 
     async def answer(self, request: Request, shape: Shape) -> Response:
         """The answer to a request for text. Raises RefusedError before anything was computed."""
         began = time.perf_counter()
         allowance = self.identify(request)
         allowance.count_request(time.time())
-        settings = self._settings
+        settings = self.settings
         body = parse_body(shape.BODY, await read_body(request, settings.max_body_bytes))
         self.models.check_name(body.model)
         most = MostTokens(settings.max_prompt_tokens, settings.max_new_tokens)
@@ -130,7 +130,7 @@ class Gateway:
             self.models.name,
             Use(began, self.models.current.revision),
         )
-        runner = Runner(self.models.current, self.slots, self.metrics, self._settings.step_seconds)
+        runner = Runner(self.models.current, self.slots, self.metrics, self.settings.step_seconds)
 
         async def work(outlet: Outlet) -> None:
             with self._room(ask, allowance):
@@ -154,7 +154,7 @@ class Gateway:
             self.slots.give_back()
 
     async def _within_deadline(self, ask: Ask, runner: Runner, outlet: Outlet) -> None:
-        seconds = self._settings.request_seconds
+        seconds = self.settings.request_seconds
         write = _streamed if ask.body.stream else _whole
         try:
             async with asyncio.timeout(seconds):

@@ -9,12 +9,13 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seshu_swarm.client.chat_page.serving import add_page
 from seshu_swarm.client.gateway import chats, completions
 from seshu_swarm.client.gateway.answering import Gateway
 from seshu_swarm.client.gateway.metrics import CLIENT_GONE, CONTENT_TYPE, OTHER, Metrics
 from seshu_swarm.client.gateway.refusals import Failure, No, RefusedError, failure_of
 
-ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/metrics")
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/metrics", "/")
 
 
 def build(gateway: Gateway) -> FastAPI:
@@ -27,6 +28,7 @@ def build(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(HTTPException, _no_route)
     _add_text(app, gateway)
     _add_facts(app, gateway)
+    add_page(app, gateway)
     return app
 
 

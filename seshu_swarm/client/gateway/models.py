@@ -14,6 +14,7 @@ from seshu_swarm.client.chain.revisions import missing_blocks
 from seshu_swarm.client.gateway.refusals import No, RefusedError
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.joining import Joined
+from seshu_swarm.records import RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,13 @@ class Models:
         return models
 
     @property
+    def run(self) -> RunRecord:
+        """The coordinator's word on the run, as of the present revision."""
+        return self._joined.run
+
+    @property
     def run_id(self) -> str:
-        return self._joined.run.run_id
+        return self.run.run_id
 
     @property
     def name(self) -> str:
