@@ -9,7 +9,9 @@ The top level is the core and knows no role:
     records      what is kept in the DHT (pure)        signing      who may write a record
     identity     one RSA key: peer id and owner        link         the join link (pure)
     dht          this peer in the swarm                daemon       its p2p daemon, and where it listens
-    joining      into the swarm by a link
+    joining      into the swarm by a link              reach        direct, or through relays
+    dial_back    whether others can dial this peer     relaying     bytes between peers that cannot dial
+    circuits     messages of libp2p's relays (pure)
     line         the line of revisions, as one saw it  following    the newest record, until it forks
     frames       bytes on a stream, with limits        channel      a conversation over a stream
     protocol     messages and refusals (pure)          wire         tensors to bytes and back

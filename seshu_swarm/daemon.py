@@ -6,6 +6,7 @@ hivemind's wheel carries the program; the DHT and all streams go through it.
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hivemind.p2p import P2P
@@ -41,13 +42,22 @@ class Listen:
         return f"/ip4/{self.host}/tcp/{self.port}"
 
 
-async def start_daemon(identity: Identity, peers: list[str], listen: Listen) -> P2P:
-    """Raises UnreachableError where no peer answered, ResourceError where it did not start."""
+async def start_daemon(
+    identity: Identity, peers: list[str], listen: Listen, *, relays: Sequence[str] = ()
+) -> P2P:
+    """With `relays`, others are told to dial this peer through them. Raises UnreachableError where no
+    peer answered, ResourceError where it did not start."""
+    announced = [f"{relay}/p2p-circuit" for relay in relays]
+    if listen.announce:
+        announced.append(listen.announce)
     try:
         return await P2P.create(
             initial_peers=peers or None,
             host_maddrs=[listen.multiaddr],
-            announce_maddrs=[listen.announce] if listen.announce else None,
+            announce_maddrs=announced or None,
+            # Said now, or the daemon would find out in a minute and put its own limited relay in the
+            # place of `relaying`.
+            force_reachability="private" if relays else "public",
             identity_path=str(identity.path),
             check_if_identity_free=False,
             startup_timeout=DAEMON_START_SECONDS,

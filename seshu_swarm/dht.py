@@ -19,7 +19,7 @@ from hivemind.dht.protocol import ValidationError as PeerTimeError
 from hivemind.p2p import P2P, PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
-from seshu_swarm import WIRE_VERSION, channel, frames, records, uids
+from seshu_swarm import WIRE_VERSION, channel, dial_back, frames, reach, records, relaying, uids
 from seshu_swarm.channel import Channel
 from seshu_swarm.daemon import Listen, check_port, refused_by_peers, start_daemon, unreachable
 from seshu_swarm.errors import (
@@ -32,6 +32,7 @@ from seshu_swarm.identity import Identity
 from seshu_swarm.line import Line
 from seshu_swarm.link import Link
 from seshu_swarm.protocol import Hello
+from seshu_swarm.reach import Reach
 from seshu_swarm.signing import SignedRecordValidator
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Swarm:
         self._last_expiration: dict[str, float] = {}
         self._sequence = 0
         self.line = Line(run_id)
+        self.reach = Reach(reach.Kind.UNKNOWN)
         self._leaving: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
@@ -74,16 +76,48 @@ class Swarm:
         peers = [str(peer) for peer in initial_peers]
         check_port(listen)
         p2p = await start_daemon(identity, peers, listen)
+        found = await reach.find(p2p, run_id, peers, listen)
+        if found.relays:
+            # A place before the address is known: who dials in vain does not try again for seconds.
+            await reach.Kept(p2p, found.relays).reserve()
+            await p2p.shutdown()
+            p2p = await start_daemon(identity, peers, listen, relays=found.relays)
         validator = SignedRecordValidator(identity)
         try:
-            node = await DHTNode.create(p2p=p2p, initial_peers=peers, record_validator=validator)
+            # Records of others are not kept where others must come through a relay.
+            node = await DHTNode.create(
+                p2p=p2p,
+                initial_peers=peers,
+                record_validator=validator,
+                client_mode=bool(found.relays),
+            )
         except PeerTimeError as error:
             await p2p.shutdown()
             raise refused_by_peers(peers, error) from None
         except RuntimeError as error:
             await p2p.shutdown()
             raise unreachable(peers, str(error)) from None
-        return cls(run_id, p2p, node, validator)
+        swarm = cls(run_id, p2p, node, validator)
+        await swarm._be_reached(found)
+        return swarm
+
+    async def _be_reached(self, found: Reach) -> None:
+        """Help others to be reached; a peer that needs help itself takes it."""
+        self.reach = found
+        await self.serve(dial_back.DIAL_BACK, dial_back.DialBack(self._p2p).answer)
+        if not found.relays:
+            await relaying.Relay(self._p2p).serve()
+            return
+        kept = reach.Kept(self._p2p, found.relays)
+        await kept.reserve()
+        logger.info("%s", found.sentence)
+        keeping = asyncio.create_task(kept.keep())
+
+        async def end() -> None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+        self.on_leave(end)
 
     def on_leave(self, close: Callable[[], Awaitable[None]]) -> None:
         """What lives on this swarm's streams is closed before them."""

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tests.nat_router import enter
+
 # The roles' commands, and what these import only when they need it.
 IMPORTS = [
     "seshu_swarm.client.gateway.serve",
@@ -30,6 +32,8 @@ IMPORTS = [
 ]
 # Read when huggingface_hub is imported: a test that sets them starts processes of its own.
 READ_AT_IMPORT = ("HF_", "HUGGING")
+# A process forked while this is set lives in that network namespace (`tests.namespaces`).
+NETWORK_NAMESPACE = "SESHU_TESTS_NETWORK_NAMESPACE"
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(IMPORTS)
@@ -98,6 +102,8 @@ def _become(
     output.close()
     os.environ.clear()
     os.environ.update(environment)
+    if namespace := environment.get(NETWORK_NAMESPACE):
+        enter(namespace)
     sys.argv[:] = [module, *arguments]
     is_package = hasattr(importlib.import_module(module), "__path__")
     program = importlib.import_module(f"{module}.__main__" if is_package else module)
