@@ -226,6 +226,24 @@ class TrainingRecord(Record):
         return DAY_SECONDS
 
 
+class LedgerRecord(Record):
+    """Where the run's public ledger lies: rounds, verdicts, donors, curves, as a package.
+
+    Believed only from the run's coordinator. For people to look at: nothing else depends on it.
+    """
+
+    type: Literal["ledger"] = "ledger"
+    digest: Digest
+
+    @property
+    def key(self) -> str:
+        return uids.ledger_key(self.run_id)
+
+    @property
+    def ttl_seconds(self) -> float:
+        return DAY_SECONDS
+
+
 class ProviderRecord(Record):
     """A peer gives out files of the package with this digest."""
 
@@ -244,6 +262,7 @@ AnyRecord = Annotated[
     | CheckpointRecord
     | RoundRecord
     | TrainingRecord
+    | LedgerRecord
     | ProviderRecord,
     Field(discriminator="type"),
 ]

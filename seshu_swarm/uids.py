@@ -41,6 +41,11 @@ def training_key(run_id: str) -> str:
     return f"{run_id}.training"
 
 
+def ledger_key(run_id: str) -> str:
+    """The newest public ledger."""
+    return f"{run_id}.ledger"
+
+
 def provider_key(run_id: str, digest: str) -> str:
     """Peers that hold files of the package with this digest."""
     return f"{run_id}.provider.{digest}"

@@ -7,5 +7,6 @@ pretrained/  the same as transformers sees it: RemoteModelForCausalLM.from_pretr
 terminal/  the commands of a person at a terminal
 gateway/   `serve`: the swarm as an HTTP API
 chat_page/ the page at its `/`
+dashboard  `status --web`: the run as a page, from signed records and the public ledger
 evaluating `evaluate` of a folder or of a join link
 """

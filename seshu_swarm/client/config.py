@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from seshu_swarm.config import JoinConfig, setting
+from seshu_swarm.dashboard import address
 from seshu_swarm.errors import UsageError
 
 
@@ -106,3 +107,11 @@ class StatusConfig(JoinConfig):
 
     state_dir: str = setting("~/.seshu-client", "Folder for this client's key and downloads.")
     json: bool = setting(False, "Print one JSON document instead of tables.")
+    web: str | None = setting(
+        None, "Serve the run as a page at HOST:PORT instead, until stopped; port 0: a free one."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.web is not None:
+            address.parse(self.web)

@@ -28,6 +28,8 @@ from seshu_swarm.coordinator.state.lineage import Lineage
 from seshu_swarm.coordinator.state.pruning import prune
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.web import service as web
+from seshu_swarm.coordinator.web.books import Books
+from seshu_swarm.coordinator.web.publishing import Publisher
 from seshu_swarm.coordinator.web.watching import Watch
 from seshu_swarm.daemon import Listen
 from seshu_swarm.dht import Swarm
@@ -86,7 +88,8 @@ async def coordinate(settings: RunConfig, folder: RunFolder, ledger: Ledger, sto
         try:
             coordinator = Coordinator(swarm, me, folder, ledger, settings)
             watch = Watch(swarm, ledger, coordinator.num_blocks, coordinator.link)
-            shown = asyncio.create_task(web.live(watch, folder, ledger, listener, stop))
+            publisher, books = Publisher(swarm, folder, ledger), Books(folder, ledger)
+            shown = asyncio.create_task(web.live(watch, publisher, books, listener, stop))
             try:
                 await coordinator.live(stop)
             finally:

@@ -4,6 +4,7 @@ snapshot   what is shown, as plain data
 texts      strangers' text, numbers and times as people read them
 languages  names of languages in their own script
 seen       peers from their signed records, and who went a while ago
+public     the public ledger: what is shown beyond records, as a package
 coverage   who holds which blocks, and what a session through them could give
 charts     line and bar charts as SVG, without script or style of their own
 sections   the page's parts from a snapshot, each with a fingerprint

@@ -18,6 +18,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT, BAR_HEIGHT = 480, 230, 150
 LABEL = 15
+# Beyond any step and any loss; NaN is below nothing.
+MAX_X, MAX_Y, MAX_POINTS = 1e12, 1e6, 2_000
 # Above this many points in all, single points are not marked.
 MAX_DOTS = 60
 ELEMENTS = frozenset({"svg", "g", "path", "rect", "circle", "text", "line", "title"})
@@ -54,7 +56,7 @@ def lines(axes: Axes, drawn: tuple[Line, ...]) -> Markup:
     num_points = sum(len(line.points) for line in drawn)
     chart = pygal.XY(show_dots=num_points <= MAX_DOTS, dots_size=3, **_options(axes))
     for line in drawn:
-        chart.add(line.name, list(line.points))
+        chart.add(line.name, _drawable(line.points))
     return _markup(chart, axes)
 
 
@@ -69,6 +71,12 @@ def bars(axes: Axes, labels: tuple[str, ...], values: tuple[float, ...]) -> Mark
     chart.x_labels = list(labels)
     chart.add(axes.y, list(values))
     return _markup(chart, axes)
+
+
+def _drawable(points: Points) -> list[tuple[float, float]]:
+    """Finite points of a size that scales are made for, the newest of too many."""
+    fits = [(x, y) for x, y in points if abs(x) < MAX_X and abs(y) < MAX_Y]
+    return fits[-MAX_POINTS:]
 
 
 def _options(axes: Axes) -> dict[str, Any]:

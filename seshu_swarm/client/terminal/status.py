@@ -19,6 +19,11 @@ def run(settings: StatusConfig) -> int:
 
 
 async def show(settings: StatusConfig, stop: Stop) -> int:
+    if settings.web is not None:
+        # What serves pages is imported where pages are served.
+        from seshu_swarm.client import dashboard
+
+        return await dashboard.show(settings, settings.web, stop)
     joined = await join(settings)
     try:
         found = await look(joined)

@@ -1,4 +1,6 @@
-"""What `run` does for people beside its work: watches the swarm, and serves the page if asked."""
+"""What `run` does for people beside its work: watches the swarm, tells it the public ledger, and
+serves the page if asked.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,10 @@ import socket
 from contextlib import AbstractContextManager
 
 from seshu_swarm import running
-from seshu_swarm.coordinator.state.ledger import Ledger
-from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.coordinator.web.books import Books
+from seshu_swarm.coordinator.web.publishing import Publisher
 from seshu_swarm.coordinator.web.watching import WATCH_SECONDS, Watch
+from seshu_swarm.records import ANNOUNCE_SECONDS
 from seshu_swarm.running import Stop
 
 
@@ -25,21 +28,20 @@ def opened(web: str | None) -> AbstractContextManager[socket.socket | None]:
 
 
 async def live(
-    watch: Watch, folder: RunFolder, ledger: Ledger, listener: socket.socket | None, stop: Stop
+    watch: Watch, publisher: Publisher, books: Books, listener: socket.socket | None, stop: Stop
 ) -> None:
     """Until stopped."""
     await asyncio.gather(
-        running.repeat(stop, WATCH_SECONDS, watch.look), _serve(folder, ledger, listener, stop)
+        running.repeat(stop, WATCH_SECONDS, watch.look),
+        running.repeat(stop, ANNOUNCE_SECONDS, publisher.publish),
+        _serve(books, listener, stop),
     )
 
 
-async def _serve(
-    folder: RunFolder, ledger: Ledger, listener: socket.socket | None, stop: Stop
-) -> None:
+async def _serve(books: Books, listener: socket.socket | None, stop: Stop) -> None:
     if listener is None:
         return
-    from seshu_swarm.coordinator.web.books import Books
     from seshu_swarm.dashboard.board import Board
     from seshu_swarm.dashboard.serving import serve
 
-    await serve(Board(Books(folder, ledger)), listener, stop)
+    await serve(Board(books), listener, stop)
