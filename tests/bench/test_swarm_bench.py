@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = pytest.mark.swarm
+pytestmark = [pytest.mark.swarm, pytest.mark.alone]
 
 BENCH = [sys.executable, "-m", "seshu_swarm", "bench"]
 TINY = """

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.swarm
+pytestmark = [pytest.mark.swarm, pytest.mark.alone]
 
 MAX_SECONDS = 2.0
 ORPHAN_SECONDS = 10.0
