@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Any, Self
 
 from seshu_swarm import log
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 EVENT_SECONDS = 0.5
 LINE_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How far something is, a fraction from 0 to 1."""
+
+    label: str
+    fraction: float
+    facts: Mapping[str, Any]
+    seconds_left: float | None
+
+
+# A screen that shows progress in a place of its own; None: there is nothing to show any more.
+taken_by: Callable[[Shown | None], None] | None = None
 
 
 class Bar:
@@ -27,7 +43,10 @@ class Bar:
         self._began: tuple[float, float] | None = None
 
     def __enter__(self) -> Self:
-        if log.is_text() and sys.stderr.isatty():
+        if taken_by is None and log.is_text() and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -47,11 +66,15 @@ class Bar:
     ) -> None:
         if self._rich:
             self._rich.stop()
+        elif taken_by is not None:
+            taken_by(None)
 
     def update(self, fraction: float, **facts: Any) -> None:
         shown = " ".join(f"{name} {_short(value)}" for name, value in facts.items())
         if self._rich:
             self._rich.update(self._rich.task_ids[0], completed=fraction, facts=shown)
+        elif taken_by is not None:
+            taken_by(Shown(self._label, fraction, facts, self._seconds_left(fraction)))
         elif self._is_due(fraction):
             left = self._seconds_left(fraction)
             text = f"{self._label} {fraction:.0%} {shown}" + _left(left)

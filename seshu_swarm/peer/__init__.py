@@ -10,6 +10,8 @@ admission    opening a part              keeping     donors' adapters, until the
 engine       computes what waits, in batches
 rebalancing  whether to host other blocks (pure)  moving  when to do it
 donating/    from rows to a verdict              status      what the peer shows its owner
+screen       the same, live on a terminal        panel       how it looks (pure)
+seen         what is known of this peer now
 gradients    the stream GRADIENTS: forward and backward without a session
 memory       freed memory, back to the machine
 training/    pipelined training: a stage's replica, or a trainer

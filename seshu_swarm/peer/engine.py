@@ -39,7 +39,7 @@ class Engine:
 
     def __init__(self, deliver: Deliver) -> None:
         self.pace = Pace()
-        self.num_steps = 0
+        self.num_steps = self.num_tokens = 0
         self._deliver = deliver
         self._waiting: dict[Hosted, None] = {}
         self._task: asyncio.Task[None] | None = None
@@ -100,6 +100,7 @@ class Engine:
         if tokens == 1:
             self.pace.add(seconds)
         self.num_steps += len(batch)
+        self.num_tokens += sum(given.count for given in inputs)
         for hosted, given, tensor, state in zip(batch, inputs, outputs, after, strict=True):
             hosted.used_at = time.monotonic()
             output = Hidden(tensor, given.seconds + seconds)

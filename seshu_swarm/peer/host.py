@@ -17,7 +17,7 @@ from seshu_swarm.errors import MemoryLimitError, SeshuError
 from seshu_swarm.following import Follower
 from seshu_swarm.gradients import GRADIENTS
 from seshu_swarm.joining import Joined, packages_of
-from seshu_swarm.peer import memory, status
+from seshu_swarm.peer import memory, screen, status
 from seshu_swarm.peer.choosing import choose_blocks
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.gradients import GradientService
@@ -100,7 +100,8 @@ class HostingPeer:
     async def _fetch(self, revision: str, span: Span) -> Path:
         folder = self._joined.package_folder(revision)
         names = checkpoints.files_for_span(span)
-        await self._joined.store.fetch(Reference.of_swarm(revision), folder, names)
+        with screen.waiting(f"blocks {span} of revision {revision[:12]}"):
+            await self._joined.store.fetch(Reference.of_swarm(revision), folder, names)
         return folder
 
     async def _load(self, revision: str, span: Span) -> None:
@@ -226,8 +227,9 @@ class HostingPeer:
         """Until the last session has gone elsewhere, or time is up."""
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
         told = self._service.notify(why)
-        while self._service.num_attended and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(HAND_OVER_POLL_SECONDS)
+        with screen.waiting("sessions to move on", DRAIN_SECONDS):
+            while self._service.num_attended and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(HAND_OVER_POLL_SECONDS)
         if told:
             left = self._service.num_attended
             text = f"handed over {told - left} of {told} session(s)"
@@ -245,5 +247,6 @@ class HostingPeer:
             "revision": self._revision,
             "sessions": self._service.num_sessions,
             "steps": self._service.engine.num_steps,
+            "tokens": self._service.engine.num_tokens,
         }
         status.write(self._joined.state_dir, guest=self._guest, **facts | self.facts())

@@ -9,9 +9,12 @@ import torch
 from seshu_swarm import running
 from seshu_swarm.errors import EXIT_INTERRUPTED
 from seshu_swarm.joining import Joined, join
+from seshu_swarm.peer import screen
 from seshu_swarm.peer.config import LentConfig
 from seshu_swarm.peer.guest import Guest, Limits
 from seshu_swarm.running import Stop
+
+JOIN_SECONDS = 30.0  # most that joining takes: the swarm, then the run's record
 
 Work = Callable[[Joined, Guest, Stop], Awaitable[bool]]
 
@@ -23,11 +26,13 @@ def lend(settings: LentConfig, work: Work) -> int:
         torch.set_num_threads(limits.max_threads)
 
     async def visit(stop: Stop) -> int:
-        joined = await join(settings)
+        with screen.waiting("the swarm and its run", JOIN_SECONDS):
+            joined = await join(settings)
         try:
             is_done = await work(joined, Guest(limits, joined.state_dir), stop)
         finally:
             await joined.swarm.leave()
         return 0 if is_done else EXIT_INTERRUPTED
 
-    return running.run(visit)
+    with screen.showing():
+        return running.run(visit)

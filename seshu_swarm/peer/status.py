@@ -14,6 +14,7 @@ import psutil
 from seshu_swarm import log
 from seshu_swarm.errors import UsageError
 from seshu_swarm.packages import write_whole
+from seshu_swarm.peer import screen
 from seshu_swarm.peer.config import StatusConfig
 from seshu_swarm.peer.guest import Guest
 
@@ -21,7 +22,7 @@ STATUS_FILE = "status.json"
 
 
 def write(state_dir: Path, *, role: str, guest: Guest, **facts: Any) -> None:
-    """Leave the facts where `peer status` finds them."""
+    """Leave the facts where `peer status` finds them, and on this peer's own screen."""
     table = {
         "role": role,
         "pid": os.getpid(),
@@ -33,6 +34,7 @@ def write(state_dir: Path, *, role: str, guest: Guest, **facts: Any) -> None:
         "paused": guest.pause_reason(),
     }
     write_whole(state_dir / STATUS_FILE, json.dumps(table, indent=1).encode())
+    screen.tell(table, guest.limits)
 
 
 def run(settings: StatusConfig) -> int:
