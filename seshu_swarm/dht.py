@@ -66,6 +66,7 @@ class Swarm:
         self._sequence = 0
         self.line = Line(run_id)
         self.reach = Reach(reach.Kind.UNKNOWN)
+        self.relay: relaying.Relay | None = None
         self._leaving: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
@@ -106,7 +107,8 @@ class Swarm:
         self.reach = found
         await self.serve(dial_back.DIAL_BACK, dial_back.DialBack(self._p2p).answer)
         if not found.relays:
-            await relaying.Relay(self._p2p).serve()
+            self.relay = relaying.Relay(self._p2p)
+            await self.relay.serve()
             return
         kept = reach.Kept(self._p2p, found.relays)
         await kept.reserve()

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from hivemind.p2p import P2P, PeerID
@@ -34,10 +35,15 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Relay:
-    """The relay of one peer. A peer is connected only if it reserved a place before."""
+    """The relay of one peer. A peer is connected only if it reserved a place before.
+
+    `allow_upload` is asked for every piece that is carried, and may be set at any time: what the owner
+    of this machine gives others in a day is carried too.
+    """
 
     def __init__(self, p2p: P2P) -> None:
         self._p2p = p2p
+        self.allow_upload: Callable[[int], bool] = lambda num_bytes: True
         self._reserved: dict[str, float] = {}
         self._circuits: Counter[str] = Counter()
 
@@ -84,7 +90,7 @@ class Relay:
                 await _say(near[1], circuits.hop_status(Status.CONNECTION_FAILED))
                 return
             await _say(near[1], circuits.hop_status(Status.OK))
-            await carry(near, far)
+            await carry(near, far, lambda num_bytes: self.allow_upload(num_bytes))
         finally:
             self._circuits.subtract((source, asked.peer))
             self._circuits += Counter()  # forgets who has none
@@ -130,11 +136,11 @@ async def reserve(p2p: P2P, relay: str) -> None:
         )
 
 
-async def carry(near: Stream, far: Stream) -> None:
-    """Bytes in both directions until either side ends; then both are closed."""
+async def carry(near: Stream, far: Stream, allow: Callable[[int], bool]) -> None:
+    """Bytes in both directions until either side ends or no more are allowed; then both are closed."""
     tasks = [
-        asyncio.create_task(_pump(near[0], far[1])),
-        asyncio.create_task(_pump(far[0], near[1])),
+        asyncio.create_task(_pump(near[0], far[1], allow)),
+        asyncio.create_task(_pump(far[0], near[1], allow)),
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -146,8 +152,10 @@ async def carry(near: Stream, far: Stream) -> None:
             writer.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(PIECE_BYTES):
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, allow: Callable[[int], bool]
+) -> None:
+    while (data := await reader.read(PIECE_BYTES)) and allow(len(data)):
         writer.write(data)
         await writer.drain()
 

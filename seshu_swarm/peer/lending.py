@@ -28,8 +28,11 @@ def lend(settings: LentConfig, work: Work) -> int:
     async def visit(stop: Stop) -> int:
         with screen.waiting("the swarm and its run", JOIN_SECONDS):
             joined = await join(settings)
+        guest = Guest(limits, joined.state_dir)
+        if joined.swarm.relay:
+            joined.swarm.relay.allow_upload = guest.allow_upload
         try:
-            is_done = await work(joined, Guest(limits, joined.state_dir), stop)
+            is_done = await work(joined, guest, stop)
         finally:
             await joined.swarm.leave()
         return 0 if is_done else EXIT_INTERRUPTED

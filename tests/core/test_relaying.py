@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from google.protobuf import (  # type: ignore[import-untyped]
     descriptor_pb2,
     descriptor_pool,
@@ -156,6 +157,18 @@ def test_bytes_go_through_a_relay(loopback: Loopback) -> None:
             assert await echoed(asker, str(behind.peer_id), MORE_BYTES) == bytes(MORE_BYTES)
             known = {str(p.peer_id): p.addrs for p in await asker.list_peers()}
             assert "p2p-circuit" in str(known[str(behind.peer_id)][0])
+            # Each byte is carried there and back; a piece beyond the owner's limit ends the circuit.
+            assert relay.relay is not None
+            left = [MORE_BYTES]
+
+            def allow(num_bytes: int) -> bool:
+                left[0] -= num_bytes
+                return left[0] >= 0
+
+            relay.relay.allow_upload = allow
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await echoed(asker, str(behind.peer_id), MORE_BYTES)
+            assert left[0] < 0
         finally:
             await asker.shutdown()
             await behind.shutdown()
