@@ -136,7 +136,12 @@ def _name_value(dots: ElementTree.Element) -> None:
 
 
 def _is_empty(element: ElementTree.Element) -> bool:
-    return _local(element.tag) == "g" and not len(element)
+    """A group of nothing, or a guide whose label is empty: half a peer."""
+    if _local(element.tag) != "g":
+        return False
+    labels = [one for one in element if _local(one.tag) == "text"]
+    is_unnamed = element.get("class") == "guides" and all(not one.text for one in labels)
+    return is_unnamed or not len(element)
 
 
 def _rounded(found: re.Match[str]) -> str:

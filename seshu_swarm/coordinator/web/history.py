@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from seshu_swarm import packages
@@ -137,7 +139,7 @@ def checkpoints(folder: RunFolder, ledger: Ledger) -> tuple[Checkpoint, ...]:
 def _checkpoint(folder: RunFolder, one: Revision, hub: str) -> Checkpoint:
     place = folder.package(one.revision)
     try:
-        manifest = packages.read_manifest(place)
+        manifest = _manifest(place)
     except PackageError:
         manifest = packages.Manifest("checkpoint", {})
     # Weights of old rounds may have been removed to make room.
@@ -155,6 +157,12 @@ def _checkpoint(folder: RunFolder, one: Revision, hub: str) -> Checkpoint:
         hub=f"{hub}@{tag_of(one)}" if hub else "",
         files=tuple(files) if is_whole and not one.withdrawn else (),
     )
+
+
+@lru_cache(maxsize=512)
+def _manifest(place: Path) -> packages.Manifest:
+    """A package's folder is named by the digest of its manifest, which never changes there."""
+    return packages.read_manifest(place)
 
 
 def _hubs(ledger: Ledger) -> dict[str, str]:
