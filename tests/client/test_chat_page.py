@@ -246,6 +246,33 @@ def test_what_peers_say_is_text(chromium: Browser, url: str) -> None:
         assert "<img src=x" in (one.page.locator(".carriers").text_content() or "")
 
 
+def test_missing_blocks_are_said_with_the_way_out(chromium: Browser, url: str) -> None:
+    facts = httpx2.get(f"{url}/chat/about").json() | {"missing_blocks": [2, 3]}
+    error = {"code": "PEER_LOST", "message": "no reachable peer hosts block 2"}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=503, json={"error": error})
+
+    with opened(chromium, width=360) as one:
+        page = one.page
+        page.route("**/chat/about", lambda route: route.fulfill(json=facts))
+        page.route("**/v1/chat/completions", refuse)
+        page.goto(url)
+        page.wait_for_selector("#notice:not([hidden])")
+        ask(page, "x")
+        page.wait_for_selector(".failed")
+        for place in ("#notice", ".failed"):
+            words = page.locator(place).text_content() or ""
+            assert "Nobody has blocks 2, 3 of the model now" in words
+            assert "python -m seshu_swarm.peer host --join LINK" in words
+        assert_accessible(page)
+        assert_fits(page)
+        page.unroute_all()
+        page.click(".failed button")
+        answered(page)
+        assert page.locator(".failed").count() == 0 and page.locator(".turn").count() == 2
+
+
 def test_the_page_lets_nothing_else_in(url: str) -> None:
     for path in ("/", "/chat/main.js", "/chat/about"):
         headers = httpx2.get(url + path).headers

@@ -105,6 +105,8 @@ export function clear() {
 }
 
 export function notify(words) {
+  // The same words once more would be read aloud once more.
+  if (at("notice").textContent === words) return;
   at("notice").textContent = words;
   at("notice").hidden = !words;
 }
