@@ -12,6 +12,7 @@ from google.protobuf import (  # type: ignore[import-untyped]
     message_factory,
 )
 from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,6 +143,17 @@ async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
     await writer.drain()
 
 
+async def until_known(p2p: P2P, peer: str) -> None:
+    """A daemon that has just started says that it knows nobody, and nothing tells when it does."""
+    async with asyncio.timeout(20.0):
+        while True:
+            try:
+                assert await echoed(p2p, peer, 1) == b"\0"
+                return
+            except P2PDaemonError:
+                await asyncio.sleep(0.2)
+
+
 def test_bytes_go_through_a_relay(loopback: Loopback) -> None:
     """The peer behind it announces nothing but the way through the relay."""
     relay = loopback.join("relay-2")
@@ -154,6 +166,7 @@ def test_bytes_go_through_a_relay(loopback: Loopback) -> None:
         await relaying.reserve(behind, relay.peer_id)
         asker = await start_daemon(loopback.identity("asks"), [way], listen)
         try:
+            await until_known(asker, str(behind.peer_id))
             assert await echoed(asker, str(behind.peer_id), MORE_BYTES) == bytes(MORE_BYTES)
             known = {str(p.peer_id): p.addrs for p in await asker.list_peers()}
             assert "p2p-circuit" in str(known[str(behind.peer_id)][0])
