@@ -10,6 +10,7 @@ from seshu_swarm.data.inspecting.config import DataInspectConfig
 from seshu_swarm.data.instructions.config import DataInstructionsConfig
 from seshu_swarm.data.tokenisers.config import DataTokeniserConfig
 from seshu_swarm.demo.config import DemoConfig
+from seshu_swarm.doctor.config import DoctorConfig
 from seshu_swarm.evaluate.config import EvaluateConfig
 from seshu_swarm.exporting.config import ExportConfig
 from seshu_swarm.planning.config import PlanConfig
@@ -17,6 +18,12 @@ from seshu_swarm.presets.config import PresetsConfig
 
 COMMANDS = (
     Command("demo", DemoConfig, "seshu_swarm.demo.run:run", "A whole swarm round on this machine."),
+    Command(
+        "doctor",
+        DoctorConfig,
+        "seshu_swarm.doctor.run:run",
+        "Say whether this machine is fit for the swarm, and what to do where it is not.",
+    ),
     Command("bench", BenchConfig, "seshu_swarm.bench.run:run", "Measure something, by name."),
     Command(
         "data build",

@@ -62,6 +62,12 @@ async def find(p2p: P2P, run_id: str, peers: list[str], listen: Listen) -> Reach
     """Ask the peers of the link, all at once, in about 3 s at most where a router is silent."""
     if not is_asked(listen, peers):
         return Reach(Kind.DIRECT)
+    logger.info("asking whether others can dial this peer, for at most %g s", dial_back.ASK_SECONDS)
+    return await ask(p2p, run_id, peers)
+
+
+async def ask(p2p: P2P, run_id: str, peers: list[str]) -> Reach:
+    """What up to `MAX_RELAYS` of the peers find when they dial this one."""
     ports = dial_back.ports_of(await p2p.get_visible_maddrs(latest=True))
     asked = list(dict.fromkeys(peers))[:MAX_RELAYS]
     answers = await asyncio.gather(
