@@ -8,7 +8,7 @@ LLAMA := build/llama
 LLAMA_VERSION := 3.22.1
 export SESHU_NODE_LLAMA_CPP ?= $(wildcard $(CURDIR)/$(LLAMA))
 
-.PHONY: help demo test programs check format bench clean
+.PHONY: help demo test programs check format bench docs clean
 
 help:
 	@echo "make demo      a whole swarm round on this machine (DEMO_FLAGS='--languages hi,ta,bn')"
@@ -17,6 +17,7 @@ help:
 	@echo "make check     lint and types"
 	@echo "make format    format the code"
 	@echo "make bench     measure the engine (NAME=engine)"
+	@echo "make docs      the documentation's site, in site/"
 	@echo "make clean     remove .venv and what demos left in runs/"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -57,5 +58,9 @@ NAME ?= engine
 bench: $(STAMP)
 	$(BIN)/python -m seshu_swarm bench $(NAME)
 
+# Strict: a link that leads nowhere ends it. Open site/index.html; no server is needed.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

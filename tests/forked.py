@@ -34,6 +34,8 @@ IMPORTS = [
 READ_AT_IMPORT = ("HF_", "HUGGING")
 # A process forked while this is set lives in that network namespace (`tests.namespaces`).
 NETWORK_NAMESPACE = "SESHU_TESTS_NETWORK_NAMESPACE"
+# A process forked while this is set works in that folder: the one that forks stays where it began.
+FOLDER = "SESHU_TESTS_FOLDER"
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(IMPORTS)
@@ -104,6 +106,7 @@ def _become(
     os.environ.update(environment)
     if namespace := environment.get(NETWORK_NAMESPACE):
         enter(namespace)
+    os.chdir(environment.get(FOLDER, "."))
     sys.argv[:] = [module, *arguments]
     is_package = hasattr(importlib.import_module(module), "__path__")
     program = importlib.import_module(f"{module}.__main__" if is_package else module)

@@ -27,17 +27,28 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/chat.md",
+    "docs/dashboard.md",
     "docs/data.md",
     "docs/doctor.md",
+    "docs/donor.md",
     "docs/evaluation.md",
     "docs/export.md",
+    "docs/faq.md",
+    "docs/index.md",
     "docs/instructions.md",
+    "docs/licences.md",
     "docs/limits.md",
     "docs/nat.md",
+    "docs/maintainer.md",
     "docs/pipeline.md",
     "docs/plan.md",
     "docs/policies.md",
+    "docs/reference.md",
+    "docs/researcher.md",
+    "docs/scoring.md",
+    "docs/threats.md",
     "docs/tokenisers.md",
+    "docs/user.md",
     "docs/wire.md",
     "tests/vectors/README.md",
     "peer/README.md",
@@ -46,8 +57,13 @@ DOCUMENTS = (
     "tests/attacks/README.md",
     "tests/external/README.md",
 )
+# Where people look for a command; what any document shows is checked too.
 WITH_COMMANDS = (
     "README.md",
+    "docs/donor.md",
+    "docs/maintainer.md",
+    "docs/researcher.md",
+    "docs/user.md",
     "peer/README.md",
     "coordinator/README.md",
     "deploy/README.md",
@@ -157,6 +173,17 @@ def test_the_peer_s_runbook_says_what_to_do_for_every_exit_code() -> None:
     assert all(advice.strip() for _, _, advice in rows)
 
 
+def test_the_help_by_exit_code_has_every_code_and_no_other() -> None:
+    parts = re.split(r"^## ", read("docs/faq.md"), flags=re.MULTILINE)[1:]
+    titles = [part.partition("\n")[0] for part in parts]
+    expected = {code: f"{code} {name}" for name, code in exit_codes().items()}
+    expected |= {0: "0", errors.EXIT_INTERRUPTED: str(errors.EXIT_INTERRUPTED)}
+    assert titles == [expected[code] for code in sorted(expected)]
+    for part in parts:
+        what, _, to_do = part.partition("\n")[2].partition("**What to do:** ")
+        assert what.strip().endswith(".") and to_do.strip()
+
+
 def shell_lines(document: str) -> list[str]:
     """Lines of the document's shell blocks, continued ones joined."""
     blocks = [body for kind, body in FENCE.findall(read(document)) if kind in SHELLS]
@@ -174,15 +201,16 @@ def our_command(line: str) -> tuple[str, list[str]] | None:
             break
         words.append(word)
     for index, word in enumerate(words):
-        if word == "-m" and words[index + 1].partition(".")[0] == "seshu_swarm":
-            return words[index + 1], words[index + 2 :]
+        # After `python -m`, or after the image's name: its entry point is `python -m`.
+        if word.partition(".")[0] == "seshu_swarm" and words[index - 1] in ("-m", "seshu-swarm"):
+            return word, words[index + 1 :]
     return ("seshu_swarm", words[1:]) if words[:1] == ["seshu"] else None
 
 
-@pytest.mark.parametrize("document", WITH_COMMANDS)
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_line_parses(document: str) -> None:
     found = [(line, ours) for line in shell_lines(document) if (ours := our_command(line))]
-    assert found, "a document for people who run us shows how"
+    assert found or document not in WITH_COMMANDS, "a document for people who run us shows how"
     for line, (module, words) in found:
         flags = parse(module, words, line)
         if flags.pop("print_config", False) or flags.get("command") is None:
@@ -211,6 +239,8 @@ def test_a_wrong_command_line_would_be_noticed() -> None:
         parse(*ours, "…")
     assert parse("seshu_swarm.peer", ["--join", "$LINK"], "…")["command"] == "auto"
     assert our_command("make demo && python -m http.server") is None
+    contained = our_command("docker run --rm seshu-swarm seshu_swarm.peer auto --join x")
+    assert contained == ("seshu_swarm.peer", ["auto", "--join", "x"])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

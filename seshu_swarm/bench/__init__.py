@@ -8,6 +8,7 @@
     rounds   what a round takes, and what it refuses
     pipeline training through peers
     data     speed, memory and finds of `data build`
+    newcomers  --help, packages, the first contribution
     evaluation  scores beside the engine's forward, and a proof
     dashboard   first paint, bytes and what open pages cost
 
@@ -60,5 +61,13 @@ BENCHES: dict[str, tuple[str, str]] = {
     "dashboard": (
         "seshu_swarm.bench.dashboard.bench:run_bench",
         "First paint, bytes and the server's cost of the dashboard, in the machine's chromium.",
+    ),
+    "help": (
+        "seshu_swarm.bench.newcomers.helping:run_bench",
+        "Seconds of every command's --help.",
+    ),
+    "install": (
+        "seshu_swarm.bench.newcomers.install:run",
+        "Megabytes and minutes at 10 Mbit/s from pip install to the first contribution.",
     ),
 }

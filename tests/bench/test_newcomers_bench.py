@@ -1,0 +1,64 @@
+"""What a newcomer waits for, against what the files on this disk say themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from pathlib import Path
+
+import pytest
+
+from seshu_swarm import cli
+from seshu_swarm.bench.newcomers.contributing import contribute
+from seshu_swarm.bench.newcomers.helping import _seconds, commands
+from seshu_swarm.bench.newcomers.install import minutes_at_10_mbit, results_of, rows_of
+from seshu_swarm.bench.newcomers.packages import Package, _size, base_requirements
+from seshu_swarm.errors import SeshuError
+
+
+def test_every_role_and_command_is_asked_for_help() -> None:
+    found = commands()
+    for module in ("seshu_swarm", "seshu_swarm.peer", "seshu_swarm.client"):
+        table: tuple[cli.Command, ...] = importlib.import_module(f"{module}.__main__").COMMANDS
+        assert {(module, *one.name.split()) for one in table} | {(module,)} <= set(found)
+    assert len(found) == len(set(found)) > 25
+
+
+def test_a_command_without_help_is_an_error() -> None:
+    with pytest.raises(SeshuError, match="ended with 2"):
+        _seconds(("seshu_swarm", "no-such-command"))
+
+
+def test_the_base_install_is_what_pyproject_asks_for_without_extras() -> None:
+    names = {requirement.partition(">")[0] for requirement in base_requirements()}
+    assert {"torch", "hivemind", "transformers"} <= names
+    assert not names & {"pytest", "mkdocs", "gguf", "lm_eval"}
+
+
+def test_a_file_s_size_is_the_disk_s(tmp_path: Path) -> None:
+    wheel = tmp_path / "a b.whl"
+    wheel.write_bytes(b"x" * 1_234)
+    assert _size(wheel.as_uri()) == 1_234
+
+
+def test_minutes_are_those_of_a_filled_link() -> None:
+    """75 MB are 600 Mbit: a minute."""
+    assert minutes_at_10_mbit(75e6) == pytest.approx(1.0)
+
+
+@pytest.mark.swarm
+def test_a_contribution_counts_what_the_donor_fetched(tmp_path: Path) -> None:
+    found = asyncio.run(contribute(tmp_path, d_model=32, num_blocks=2, max_steps=20))
+    packages = {path.name for path in (tmp_path / "donor/packages").iterdir()}
+    # What was fetched lies with the coordinator too, under the same digest and in the same size.
+    there = [tmp_path / "run/packages" / name for name in packages]
+    sizes = {p.name: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in there}
+    assert set(found.fetched_bytes) == {"checkpoint", "text"}
+    assert 0 < sum(found.fetched_bytes.values()) <= sum(sizes.values())
+    assert found.adapter_bytes > 10_000 and found.seconds > 1
+    wheels = [Package("torch", "2", 75_000_000), Package("other", "1", 7_500_000)]
+    rows = rows_of(wheels, found)
+    assert [row["megabytes"] for row in rows][:2] == [75.0, 7.5]
+    results = results_of(wheels, found)
+    assert results["install_megabytes"] == 82.5
+    assert results["first_contribution_minutes"] > 1.1 + found.seconds / 60
