@@ -5,6 +5,7 @@ The top level is the core and knows no role:
     errors       the exception tree, exit codes        config       settings: dataclass, TOML, flags
     cli          one shape for every command line      log          what a role says, as text or JSON
     running      one loop, one stop, no child left     progress     progress of long work
+    waits        what is waited for, and how long
     spans        intervals of blocks (pure)            uids         keys of the DHT (pure)
     records      what is kept in the DHT (pure)        signing      who may write a record
     identity     one RSA key: peer id and owner        link         the join link (pure)

@@ -7,10 +7,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm import identity, link
+from seshu_swarm import identity, link, waits
 from seshu_swarm.config import JoinConfig
 from seshu_swarm.daemon import Listen
-from seshu_swarm.dht import Found, Swarm
+from seshu_swarm.dht import RUN_RECORD_SECONDS, Found, Swarm
 from seshu_swarm.errors import UsageError
 from seshu_swarm.line import Line
 from seshu_swarm.link import Link
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 ADDRESSES_FILE = "addresses.json"
 MAX_ADDRESSES = 16
+JOIN_SECONDS = 20.0  # most that `Swarm.join` takes
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,12 @@ async def join(settings: JoinConfig) -> Joined:
     me = identity.load_or_create(state_dir)
     peers = list(dict.fromkeys([*wanted.peers, *remembered(state_dir, wanted.run_id)]))
     listen = Listen(settings.host, settings.port, settings.announce)
-    swarm = await Swarm.join(me, run_id=wanted.run_id, initial_peers=peers, listen=listen)
+    with waits.waiting(f"{len(peers)} peer(s) of the link", JOIN_SECONDS):
+        swarm = await Swarm.join(me, run_id=wanted.run_id, initial_peers=peers, listen=listen)
     swarm.line = Line(wanted.run_id, state_dir)
     try:
-        found = await swarm.run_record(wanted)
+        with waits.waiting(f"the record of run {wanted.run_id}", RUN_RECORD_SECONDS):
+            found = await swarm.run_record(wanted)
     except BaseException:
         await swarm.leave()
         raise

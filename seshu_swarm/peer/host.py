@@ -12,12 +12,12 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import checkpoints, log, round_trips, running
+from seshu_swarm import checkpoints, log, round_trips, running, waits
 from seshu_swarm.errors import MemoryLimitError, SeshuError
 from seshu_swarm.following import Follower
 from seshu_swarm.gradients import GRADIENTS
 from seshu_swarm.joining import Joined, packages_of
-from seshu_swarm.peer import memory, screen, status
+from seshu_swarm.peer import memory, status
 from seshu_swarm.peer.choosing import choose_blocks
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.gradients import GradientService
@@ -100,7 +100,7 @@ class HostingPeer:
     async def _fetch(self, revision: str, span: Span) -> Path:
         folder = self._joined.package_folder(revision)
         names = checkpoints.files_for_span(span)
-        with screen.waiting(f"blocks {span} of revision {revision[:12]}"):
+        with waits.waiting(f"blocks {span} of revision {revision[:12]}"):
             await self._joined.store.fetch(Reference.of_swarm(revision), folder, names)
         return folder
 
@@ -227,7 +227,7 @@ class HostingPeer:
         """Until the last session has gone elsewhere, or time is up."""
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
         told = self._service.notify(why)
-        with screen.waiting("sessions to move on", DRAIN_SECONDS):
+        with waits.waiting("sessions to move on", DRAIN_SECONDS):
             while self._service.num_attended and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(HAND_OVER_POLL_SECONDS)
         if told:

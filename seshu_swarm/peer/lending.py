@@ -14,8 +14,6 @@ from seshu_swarm.peer.config import LentConfig
 from seshu_swarm.peer.guest import Guest, Limits
 from seshu_swarm.running import Stop
 
-JOIN_SECONDS = 30.0  # most that joining takes: the swarm, then the run's record
-
 Work = Callable[[Joined, Guest, Stop], Awaitable[bool]]
 
 
@@ -26,8 +24,7 @@ def lend(settings: LentConfig, work: Work) -> int:
         torch.set_num_threads(limits.max_threads)
 
     async def visit(stop: Stop) -> int:
-        with screen.waiting("the swarm and its run", JOIN_SECONDS):
-            joined = await join(settings)
+        joined = await join(settings)
         guest = Guest(limits, joined.state_dir)
         if joined.swarm.relay:
             joined.swarm.relay.allow_upload = guest.allow_upload

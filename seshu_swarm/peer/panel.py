@@ -5,7 +5,7 @@ The table is that of `status`: names and values, of which `_bytes` are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from seshu_swarm.peer.guest import Limits
-from seshu_swarm.peer.seen import Seen, lasting
+from seshu_swarm.peer.seen import Seen
 from seshu_swarm.progress import Shown
+from seshu_swarm.waits import Wait, lasting
 
 # Shown in places of their own, or of no interest to somebody who looks at the process itself.
 PLACED = {"role", "run", "blocks", "revision", "sessions", "steps", "tokens", "doing", "paused"}
@@ -27,12 +28,12 @@ TITLE = {"role": "", "run": "run "}  # name of a fact → what stands before it
 HINT = "Ctrl-C leaves in order"
 
 
-def panel(seen: Seen, now: float) -> Panel:
+def panel(seen: Seen, waits: Sequence[Wait], now: float) -> Panel:
     """`now`: of the monotonic clock."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim", justify="right")
     rows.add_column()
-    for name, value in _rows(seen, now):
+    for name, value in _rows(seen, waits, now):
         rows.add_row(name, value)
     named = [f"{before}{seen.table[name]}" for name, before in TITLE.items() if name in seen.table]
     title = ["Seshu peer", *named]
@@ -46,7 +47,7 @@ def panel(seen: Seen, now: float) -> Panel:
     )
 
 
-def _rows(seen: Seen, now: float) -> Iterator[tuple[str, RenderableType]]:
+def _rows(seen: Seen, waits: Sequence[Wait], now: float) -> Iterator[tuple[str, RenderableType]]:
     table = seen.table
     if paused := table.get("paused"):
         yield "paused", Text(str(paused)[:LONGEST], "yellow")
@@ -63,7 +64,7 @@ def _rows(seen: Seen, now: float) -> Iterator[tuple[str, RenderableType]]:
         yield "", _bar(seen.progress)
     if more := _others(table):
         yield "facts", _line(*more)
-    for wait in _waits(seen, now):
+    for wait in _waits(seen, waits, now):
         yield "waits", wait
     if "role" in table:
         yield "limits", _line(*_limits(seen.limits, table))
@@ -94,11 +95,11 @@ def _named(name: str, value: Any) -> str:
     return f"{words} {text[: SHORT if is_digest else LONGEST]}"
 
 
-def _waits(seen: Seen, now: float) -> Iterator[Text]:
-    for wait in list(seen.waits.values()):
+def _waits(seen: Seen, waits: Sequence[Wait], now: float) -> Iterator[Text]:
+    for wait in waits:
         most = "" if wait.most_seconds is None else f" of at most {lasting(wait.most_seconds)}"
         yield Text(f"for {wait.what}, {lasting(now - wait.since)}{most}")
-    if seen.idle_since is not None and not seen.waits:
+    if seen.idle_since is not None and not waits:
         yield Text(f"for somebody who asks, {lasting(now - seen.idle_since)}")
 
 

@@ -6,9 +6,7 @@ nothing changes, but that a wait which lasts is said once in the log, with what 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import sys
@@ -16,39 +14,20 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from seshu_swarm import log, progress
+from seshu_swarm import log, progress, waits
 from seshu_swarm.peer.guest import Limits
-from seshu_swarm.peer.seen import Seen, Wait, lasting
+from seshu_swarm.peer.seen import Seen
 from seshu_swarm.progress import Shown
 
-logger = logging.getLogger(__name__)
-
-SAY_SECONDS = 3.0  # a wait that lasts so long is said in the log
 DRAWN_PER_SECOND = 2
 
 # Of this process: it is one peer.
 _seen = Seen()
-_numbers = itertools.count()
 
 
 def tell(table: Mapping[str, Any], limits: Limits) -> None:
     """What `status` writes into its file."""
     _seen.tell(table, limits, time.monotonic())
-
-
-@contextlib.contextmanager
-def waiting(what: str, most_seconds: float | None = None) -> Iterator[None]:
-    """While the block waits for `what`, in an event loop."""
-    number = next(_numbers)
-    _seen.waits[number] = Wait(what, time.monotonic(), most_seconds)
-    most = "" if most_seconds is None else f", at most {lasting(most_seconds)}"
-    loop = asyncio.get_running_loop()
-    saying = loop.call_later(SAY_SECONDS, logger.info, "waiting for %s%s", what, most)
-    try:
-        yield
-    finally:
-        saying.cancel()
-        del _seen.waits[number]
 
 
 @contextlib.contextmanager
@@ -65,7 +44,7 @@ def showing() -> Iterator[None]:
 
     with Live(
         console=Console(stderr=True),
-        get_renderable=lambda: panel(_seen, time.monotonic()),
+        get_renderable=lambda: panel(_seen, waits.current(), time.monotonic()),
         refresh_per_second=DRAWN_PER_SECOND,
         transient=True,
     ):
@@ -77,7 +56,6 @@ def showing() -> Iterator[None]:
             progress.taken_by = None
             for handler, stream in handlers:
                 handler.setStream(stream)
-            _seen.waits.clear()
 
 
 def is_watched() -> bool:

@@ -1,23 +1,13 @@
-"""What is known of this peer now: what `status` tells, waits and progress. Knows no terminal."""
+"""What is known of this peer now: what `status` tells, and progress. Knows no terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.progress import Shown
-
-
-@dataclass(frozen=True)
-class Wait:
-    """For `what`, since a moment of the monotonic clock, at most so long (None: as long as it takes)."""
-
-    what: str
-    since: float
-    most_seconds: float | None = None
 
 
 @dataclass
@@ -26,7 +16,6 @@ class Seen:
 
     table: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
-    waits: dict[int, Wait] = field(default_factory=dict)
     progress: Shown | None = None
     since: float = 0.0
     idle_since: float | None = None
@@ -40,8 +29,3 @@ class Seen:
         elif self.idle_since is None:
             self.idle_since = now
         self.table, self.limits = dict(table), limits
-
-
-def lasting(seconds: float) -> str:
-    """`34 s`, `0:02:10`."""
-    return f"{seconds:.0f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))

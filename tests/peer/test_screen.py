@@ -19,11 +19,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from seshu_swarm import waits
 from seshu_swarm.peer import screen
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.peer.panel import panel
-from seshu_swarm.peer.seen import Seen, Wait
+from seshu_swarm.peer.seen import Seen
 from seshu_swarm.progress import Shown
+from seshu_swarm.waits import Wait
 from tests.conftest import TinyCheckpoint
 from tests.online import Online
 
@@ -32,9 +34,9 @@ TABLE |= {"steps": 7, "tokens": 1_204, "pid": 1, "time": 2.0, "paused": "", "lim
 TABLE |= {"memory_bytes": 366e6, "uploaded_today_bytes": 12_300_000, "step_loss": 2.34567}
 
 
-def drawn(seen: Seen, now: float) -> str:
+def drawn(seen: Seen, now: float, *waits: Wait) -> str:
     console = Console(file=io.StringIO(), width=100)
-    console.print(panel(seen, now))
+    console.print(panel(seen, waits, now))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -61,10 +63,9 @@ def test_the_panel_says_what_is_given_and_within_which_limits() -> None:
 
 def test_the_panel_says_for_what_is_waited_and_how_far_work_is() -> None:
     seen = Seen(progress=Shown("training", 0.25, {"loss": 1.5}, 90.0))
-    seen.waits[0] = Wait("the round's verdict", since=5.0, most_seconds=3_600.0)
     seen.tell(TABLE | {"doing": "[bold]training"}, Limits(), now=1.0)
     seen.tell(TABLE | {"doing": "[bold]training"}, Limits(), now=3.0)
-    text = drawn(seen, now=8.0)
+    text = drawn(seen, 8.0, Wait("the round's verdict", since=5.0, most_seconds=3_600.0))
     assert "for the round's verdict, 3 s of at most 1:00:00" in text
     assert "training 25% loss 1.5, 90 s left" in text
     assert "[bold]training · 7 s" in text, "as text, since it was first told"
@@ -75,17 +76,18 @@ def test_without_a_terminal_nothing_is_drawn_and_a_long_wait_is_logged_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(screen, "SAY_SECONDS", 0.05)
+    monkeypatch.setattr(waits, "SAY_SECONDS", 0.05)
 
     async def wait() -> None:
-        with screen.waiting("nothing that lasts", 1.0):
+        with waits.waiting("nothing that lasts", 1.0):
             pass
-        with screen.waiting("the swarm", 20.0):
+        with waits.waiting("the swarm", 20.0):
             await asyncio.sleep(0.2)
 
     with caplog.at_level(logging.INFO), screen.showing():
         asyncio.run(wait())
     assert capsys.readouterr() == ("", "")
+    assert waits.current() == []
     assert [record.getMessage() for record in caplog.records] == [
         "waiting for the swarm, at most 20 s"
     ]

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, replace
 
-from seshu_swarm import log
+from seshu_swarm import log, waits
 from seshu_swarm.errors import JoinError, PeerError, RefusalError, SeshuError, UsageError
 from seshu_swarm.joining import Joined
-from seshu_swarm.peer import screen, status
+from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating.background import in_background
 from seshu_swarm.peer.donating.dealing import Deal, Deals
@@ -124,7 +124,7 @@ class Donor:
         """The word on it; None for one that is not for merging, or if stopped."""
         check_run(self._settings, run)
         base = self._joined.package_folder(run.revision)
-        with screen.waiting(f"revision {run.revision[:12]} of the run"):
+        with waits.waiting(f"revision {run.revision[:12]} of the run"):
             await self._joined.store.fetch(Reference.of_swarm(run.revision), base)
         deal = self._deals.of(run.revision, run.round_index)
         dealt = await self._rows(run, deal)
@@ -163,7 +163,7 @@ class Donor:
     async def _offer_for_merging(self, tuned: Tuned, record: AdapterRecord) -> Word:
         self._show("waiting for the verdict", adapter=tuned.digest, language=tuned.language)
         try:
-            with screen.waiting("the round's verdict", self._settings.wait_seconds):
+            with waits.waiting("the round's verdict", self._settings.wait_seconds):
                 word = await await_word(self._joined, record, self._settings, self._stop)
         except RefusalError as error:
             self._tell(tuned, word_of_refusal(error))
