@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from hivemind.p2p import P2P
 
-from seshu_swarm import dial_back, relaying
+from seshu_swarm import dial_back, relaying, waits
 from seshu_swarm.daemon import Listen
 from seshu_swarm.errors import PeerError
 
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 MAX_RELAYS = 3
 KEEP_SECONDS = 15.0
+CIRCUIT = "/p2p-circuit"
 
 
 class Kind(StrEnum):
@@ -62,14 +63,15 @@ async def find(p2p: P2P, run_id: str, peers: list[str], listen: Listen) -> Reach
     """Ask the peers of the link, all at once, in about 3 s at most where a router is silent."""
     if not is_asked(listen, peers):
         return Reach(Kind.DIRECT)
-    logger.info("asking whether others can dial this peer, for at most %g s", dial_back.ASK_SECONDS)
-    return await ask(p2p, run_id, peers)
+    with waits.waiting("peers of the link to dial this one back", 2 * dial_back.ASK_SECONDS):
+        return await ask(p2p, run_id, peers)
 
 
 async def ask(p2p: P2P, run_id: str, peers: list[str]) -> Reach:
     """What up to `MAX_RELAYS` of the peers find when they dial this one."""
     ports = dial_back.ports_of(await p2p.get_visible_maddrs(latest=True))
-    asked = list(dict.fromkeys(peers))[:MAX_RELAYS]
+    # Who is behind a relay can be none; addresses of former times may be of such peers.
+    asked = [one for one in dict.fromkeys(peers) if CIRCUIT not in one][:MAX_RELAYS]
     answers = await asyncio.gather(
         *(dial_back.ask(p2p, run_id, peer_of(one), ports) for one in asked),
         return_exceptions=True,

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-from seshu_swarm import edges
+from seshu_swarm import edges, waits
 from seshu_swarm.client.chain.carrier import Carrier, Say
 from seshu_swarm.client.chain.recovery import Recovery, takers
 from seshu_swarm.client.chain.revisions import Retirement, covers
@@ -173,6 +173,10 @@ class Mender:
     async def places(self, span: Span, since: float | None = None) -> list[Place]:
         """A chain over these blocks, waiting a little for peers that come, from the moment on when the
         trouble began. Raises PeerLostError, and RevisionRetiredError when they will not."""
+        with waits.waiting(f"peers that host blocks {span}", REACH_SECONDS):
+            return await self._places(span, since)
+
+    async def _places(self, span: Span, since: float | None) -> list[Place]:
         since, known = time.monotonic() if since is None else since, self._known
         while True:
             offers = known or await self._find()

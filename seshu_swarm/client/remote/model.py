@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from seshu_swarm import checkpoints
+from seshu_swarm import checkpoints, waits
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.revisions import Newest, is_usable, missing_blocks, newest_of
 from seshu_swarm.client.chain.routing import HOP_SECONDS, Offer
@@ -74,7 +74,8 @@ class RemoteModel:
         wanted = revision or joined.run.revision
         folder = joined.package_folder(wanted)
         names = checkpoints.files_for_ends()
-        await joined.store.fetch(Reference.of_swarm(wanted), folder, names)
+        with waits.waiting(f"the ends of revision {wanted[:12]}"):
+            await joined.store.fetch(Reference.of_swarm(wanted), folder, names)
         ends = await asyncio.to_thread(checkpoints.load_ends, folder)
         return cls(
             joined,

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from seshu_swarm import waits
 from seshu_swarm.client.chain.recovery import Recovery
 from seshu_swarm.client.chain.routing import Hop
 from seshu_swarm.client.chain.session import RemoteSession
@@ -160,8 +161,9 @@ class TokenSession:
         deadline = time.monotonic() + ROLL_SECONDS
         while True:
             try:
-                model = await self.model.successor()
-                session, output_1LM = await self._read(model, absorbed, ids)
+                with waits.waiting("peers that serve the run's newest revision", ROLL_SECONDS):
+                    model = await self.model.successor()
+                    session, output_1LM = await self._read(model, absorbed, ids)
                 break
             except PeerError as error:
                 if time.monotonic() > deadline:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seshu_swarm import waits
 from seshu_swarm.data.catalogue import deal, read_pretrain_shard, read_shard, shards_of
 from seshu_swarm.data.hub_rows import Part
 from seshu_swarm.data.own_rows import check_source, columns_of, read_rows
@@ -115,5 +116,6 @@ class Catalogue:
 
     async def fetch(self, name: str) -> Path:
         reference = Reference.of_swarm(self.manifest.digest)
-        await self.joined.store.fetch(reference, self.folder, [name])
+        with waits.waiting(f"{name} of the run's catalogue"):
+            await self.joined.store.fetch(reference, self.folder, [name])
         return self.folder / name

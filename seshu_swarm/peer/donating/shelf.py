@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from seshu_swarm import checkpoints, log, packages, references, running
+from seshu_swarm import checkpoints, log, packages, references, running, waits
 from seshu_swarm.adapters.reader import read_adapter
 from seshu_swarm.adapters.rules import AdapterRules
 from seshu_swarm.checkpoints.layout import CONFIG
@@ -80,7 +80,8 @@ async def fetch(joined: Joined, record: AdapterRecord, out: Path) -> None:
     reference = references.parse(record.reference)
     if reference.digest != record.digest:
         raise UsageError("the reference pins another package than the record names")
-    await _store_of(joined, reference.scheme).fetch(reference, out)
+    with waits.waiting(f"adapter {record.digest[:12]}"):
+        await _store_of(joined, reference.scheme).fetch(reference, out)
     packages.verify(out, record.digest)
     read_adapter(
         out,

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from seshu_swarm import checkpoints, log, running
+from seshu_swarm import checkpoints, log, running, waits
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.data.own_text import files_of
 from seshu_swarm.errors import (
@@ -122,7 +122,8 @@ class Training:
     async def _fetch_ends(self) -> Path:
         folder = self._joined.package_folder(self._record.base)
         names = checkpoints.files_for_ends()
-        await self._joined.store.fetch(Reference.of_swarm(self._record.base), folder, names)
+        with waits.waiting(f"the ends of revision {self._record.base[:12]}"):
+            await self._joined.store.fetch(Reference.of_swarm(self._record.base), folder, names)
         return folder
 
     async def _one_life(self, folder: Path, max_in_flight: int, stop: Stop) -> bool:
@@ -177,7 +178,10 @@ class Training:
             except (PeerLostError, DeadlineError) as error:
                 if not self._was_enlisted and loop.time() > deadline:
                     raise
-                self._show(f"waiting for the coordinator: {error}")
+                most = (
+                    "as long as it takes" if self._was_enlisted else f"at most {ENLIST_SECONDS:g} s"
+                )
+                self._show(f"waiting for the coordinator, {most}: {error}")
                 await stop.sleep(AGAIN_SECONDS)
             except RefusalError as error:
                 if self._was_enlisted and error.name == Refusal.NOT_TRAINING.name:
