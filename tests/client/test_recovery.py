@@ -258,6 +258,9 @@ def test_a_silent_peer_is_replaced_within_about_a_second(fleet: Fleet, silent: i
     seconds, session = fleet.loopback.run(steps())
     assert seconds < 1.5
     assert len(session.recoveries) == 1 and "silent" in session.recoveries[0]
+    [told] = session.replaced
+    assert told.seconds is not None and 0.8 * seconds < told.seconds <= seconds
+    assert not told.said_goodbye
 
 
 @pytest.mark.parametrize("leaving", [0, 1, 2])
@@ -293,6 +296,9 @@ def test_a_peer_that_leaves_hands_its_state_over(fleet: Fleet, leaving: int) -> 
     assert position == sum(BEFORE)
     assert computed == [len(AFTER) + 1] * 3
     assert len(session.recoveries) == 1 and "it leaves" in session.recoveries[0]
+    [told] = session.replaced
+    assert told.said_goodbye and told.position == sum(BEFORE)
+    assert told.seconds is not None and 0 < told.seconds < 2.0, "no user's pause is counted"
 
 
 def test_a_peer_that_leaves_under_a_long_prompt_fails_no_step(fleet: Fleet) -> None:

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from seshu_swarm import waits
+from seshu_swarm import progress, waits
 from seshu_swarm.peer import screen
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.peer.panel import panel
 from seshu_swarm.peer.seen import Seen
-from seshu_swarm.progress import Shown
+from seshu_swarm.progress import Bar, Shown
 from seshu_swarm.waits import Wait
 from tests.conftest import TinyCheckpoint
 from tests.online import Online
@@ -69,6 +69,17 @@ def test_the_panel_says_for_what_is_waited_and_how_far_work_is() -> None:
     assert "for the round's verdict, 3 s of at most 1:00:00" in text
     assert "training 25% loss 1.5, 90 s left" in text
     assert "[bold]training · 7 s" in text, "as text, since it was first told"
+
+
+def test_a_screen_takes_progress_and_is_told_when_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[Shown | None] = []
+    monkeypatch.setattr(progress, "taken_by", taken.append)
+    with Bar("training") as bar:
+        bar.update(0.25, loss=1.5)
+    assert taken == [Shown("training", 0.25, {"loss": 1.5}, None), None]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_without_a_terminal_nothing_is_drawn_and_a_long_wait_is_logged_once(
