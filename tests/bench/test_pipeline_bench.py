@@ -142,6 +142,7 @@ def test_two_stages_are_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.swarm
+@pytest.mark.alone
 def test_replicas_are_killed_and_nothing_is_lost(tmp_path: Path) -> None:
     """One kill, and the replica that is forked in its place."""
     found = tiny(tmp_path / "report.json", "--only", "churn", "--churn-seconds", "12")
