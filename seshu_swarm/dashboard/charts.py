@@ -94,6 +94,7 @@ def _options(axes: Axes) -> dict[str, Any]:
         "js": [],
         "css": [],
         "show_legend": False,
+        "truncate_label": -1,
         "disable_xml_declaration": True,
         "max_scale": 6,
         "min_scale": 3,

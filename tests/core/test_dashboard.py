@@ -108,6 +108,16 @@ def test_every_peer_round_and_language_is_on_the_page() -> None:
     assert texts.signed(sum(c.after - c.before for c in hindi)) in shown
     assert f"{hindi[-1].after:.4f}" in shown and texts.signed(hindi[-1].high) in shown
     assert SMALL.run.link.split("&")[0] in shown
+    # The chart's axis names blocks in full.
+    assert ">22</text>" in Pages.of(SMALL).whole().data.decode()
+
+
+def test_numbers_that_no_chart_can_show_break_none() -> None:
+    assert SMALL.training is not None
+    curve = ((0, 4.0), (1, float("nan")), (2, float("inf")), (3, 1e300), (10**30, 3.0), (4, 3.5))
+    page = Pages.of(replace(SMALL, training=replace(SMALL.training, curve=curve))).whole()
+    (path,) = re.findall('serie-0 color-0"><path d="([^"]+)"', page.data.decode())[:1]
+    assert len(re.findall(r"\d+\.\d \d+\.\d", path)) == 2
 
 
 def test_a_link_that_would_run_a_command_is_not_offered() -> None:
