@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from seshu_swarm import cli
-from seshu_swarm.bench.newcomers.contributing import contribute
+from seshu_swarm.bench.newcomers.contributing import Contribution
 from seshu_swarm.bench.newcomers.helping import _seconds, commands
 from seshu_swarm.bench.newcomers.install import minutes_at_10_mbit, results_of, rows_of
 from seshu_swarm.bench.newcomers.packages import Package, _size, base_requirements
@@ -46,19 +48,32 @@ def test_minutes_are_those_of_a_filled_link() -> None:
     assert minutes_at_10_mbit(75e6) == pytest.approx(1.0)
 
 
+CONTRIBUTE = """
+import asyncio, dataclasses, json, sys
+from pathlib import Path
+from seshu_swarm.bench.newcomers.contributing import contribute
+found = asyncio.run(contribute(Path(sys.argv[1]), d_model=32, num_blocks=2, max_steps=20))
+print(json.dumps(dataclasses.asdict(found)))
+"""
+
+
 @pytest.mark.swarm
 def test_a_contribution_counts_what_the_donor_fetched(tmp_path: Path) -> None:
-    found = asyncio.run(contribute(tmp_path, d_model=32, num_blocks=2, max_steps=20))
-    packages = {path.name for path in (tmp_path / "donor/packages").iterdir()}
-    # What was fetched lies with the coordinator too, under the same digest and in the same size.
-    there = [tmp_path / "run/packages" / name for name in packages]
-    sizes = {p.name: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in there}
+    command = [sys.executable, "-W", "ignore", "-c", CONTRIBUTE, str(tmp_path)]
+    found = Contribution(**json.loads(subprocess.check_output(command, timeout=200)))
+    packages = [path.name for path in (tmp_path / "donor/packages").iterdir()]
+    # What was fetched lies with the coordinator too, under the same digest.
+    there = {name: tmp_path / "run/packages" / name for name in packages}
+    sizes = {
+        n: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for n, p in there.items()
+    }
+    (checkpoint,) = [size for name, size in sizes.items() if (there[name] / "config.json").exists()]
     assert set(found.fetched_bytes) == {"checkpoint", "text"}
-    assert 0 < sum(found.fetched_bytes.values()) <= sum(sizes.values())
+    assert 0.9 * checkpoint < found.fetched_bytes["checkpoint"] <= checkpoint
+    assert 10_000 < found.fetched_bytes["text"] <= sum(sizes.values()) - checkpoint
     assert found.adapter_bytes > 10_000 and found.seconds > 1
     wheels = [Package("torch", "2", 75_000_000), Package("other", "1", 7_500_000)]
-    rows = rows_of(wheels, found)
-    assert [row["megabytes"] for row in rows][:2] == [75.0, 7.5]
+    assert [row["megabytes"] for row in rows_of(wheels, found)][:2] == [75.0, 7.5]
     results = results_of(wheels, found)
     assert results["install_megabytes"] == 82.5
     assert results["first_contribution_minutes"] > 1.1 + found.seconds / 60

@@ -34,11 +34,11 @@ async def contribute(
         arguments = ["finetune", "--join", link, "--host", "127.0.0.1", "--language", LANGUAGE]
         arguments += ["--max-steps", str(max_steps), "--state-dir", str(folder / "donor")]
         donor = await children.start("donor", PEER, arguments)
-        event = await donor.wait_for("handed-in", seconds=TRAIN_SECONDS)
+        await donor.wait_for("handed-in", seconds=TRAIN_SECONDS)
         seconds = time.perf_counter() - began
     finally:
         await children.end()
-    return _contribution(folder / "donor", event, seconds)
+    return _contribution(folder / "donor", seconds)
 
 
 async def _open_run(children: Children, run: Path, d_model: int, num_blocks: int) -> str:
@@ -57,17 +57,17 @@ async def _to_its_end(child: Child) -> None:
     await child.wait_for_end(seconds=OPEN_SECONDS)
 
 
-def _contribution(state_dir: Path, handed_in: Event, seconds: float) -> Contribution:
+def _contribution(state_dir: Path, seconds: float) -> Contribution:
+    """What lies in the donor's folder: it was empty before."""
     fetched: dict[str, int] = {}
-    adapter_bytes = 0
     for package in sorted((state_dir / "packages").iterdir()):
-        size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
-        if package.name in str(handed_in):
-            adapter_bytes = size
-        else:
-            kind = "checkpoint" if (package / "config.json").exists() else "text"
-            fetched[kind] = fetched.get(kind, 0) + size
-    return Contribution(fetched, adapter_bytes, seconds)
+        kind = "checkpoint" if (package / "config.json").exists() else "text"
+        fetched[kind] = fetched.get(kind, 0) + _bytes_in(package)
+    return Contribution(fetched, _bytes_in(state_dir / "adapters"), seconds)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _unheard(name: str, event: Event) -> None:

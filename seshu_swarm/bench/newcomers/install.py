@@ -50,7 +50,7 @@ def rows_of(packages: list[Package], contribution: Contribution) -> list[dict[st
     sizes |= contribution.fetched_bytes
     sizes["adapter, sent"] = contribution.adapter_bytes
     return [
-        {"what": what, "megabytes": size / MB, "minutes_at_10_mbit": minutes_at_10_mbit(size)}
+        {"what": what, "megabytes": size / MB, "minutes_at_10_Mbit/s": minutes_at_10_mbit(size)}
         for what, size in sizes.items()
     ]
 
