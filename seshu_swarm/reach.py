@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,7 +21,7 @@ from seshu_swarm.errors import PeerError
 logger = logging.getLogger(__name__)
 
 MAX_RELAYS = 3
-KEEP_SECONDS = 15.0
+KEEP_SECONDS = 20.0
 CIRCUIT = "/p2p-circuit"
 
 
@@ -104,26 +103,23 @@ def peer_of(address: str) -> str:
 
 
 class Kept:
-    """The places at the relays, reserved again at half their time and after a relay was away."""
+    """The places at the relays, reserved again and again: a relay that was started anew knows none."""
 
     def __init__(self, p2p: P2P, relays: tuple[str, ...]) -> None:
-        self._p2p = p2p
-        self._due = {peer_of(relay): 0.0 for relay in relays}
+        self._p2p, self._relays = p2p, relays
 
     async def keep(self) -> None:
         while True:
-            await self.reserve()
             await asyncio.sleep(KEEP_SECONDS)
+            await self.reserve()
 
     async def reserve(self) -> None:
-        """Reserve where it is time to, or where the connection that the relay would use is gone."""
-        connected = {str(known.peer_id) for known in await self._p2p.list_peers()}
-        now = time.monotonic()
-        for relay, due in self._due.items():
-            if relay in connected and now < due:
-                continue
-            try:
-                await relaying.reserve(self._p2p, relay)
-                self._due[relay] = now + relaying.RESERVATION_SECONDS / 2
-            except PeerError as error:
-                logger.debug("no place at the relay …%s: %s", relay[-6:], error)
+        """At each relay that answers."""
+        await asyncio.gather(*(self._reserve_at(relay) for relay in self._relays))
+
+    async def _reserve_at(self, relay: str) -> None:
+        try:
+            await relaying.connect(self._p2p, relay)
+            await relaying.reserve(self._p2p, peer_of(relay))
+        except PeerError as error:
+            logger.debug("no place at the relay …%s: %s", relay[-6:], error)

@@ -17,6 +17,7 @@ from typing import Any
 
 from hivemind.p2p import P2P, PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
+from hivemind.utils.multiaddr import Multiaddr
 
 from seshu_swarm import circuits, frames
 from seshu_swarm.circuits import Circuit, Hop, Status
@@ -24,7 +25,8 @@ from seshu_swarm.errors import PeerError, PeerLostError, ProtocolError, RefusalE
 
 logger = logging.getLogger(__name__)
 
-RESERVATION_SECONDS = 3_600.0
+# Reserved again long before.
+RESERVATION_SECONDS = 300.0
 MAX_RESERVATIONS = 256
 # Of all peers together, and of one peer at either end.
 MAX_CIRCUITS, MAX_CIRCUITS_OF_PEER = 512, 64
@@ -118,6 +120,17 @@ class Relay:
             writer.close()
             return None
         return reader, writer
+
+
+async def connect(p2p: P2P, address: str) -> None:
+    """Be connected to the peer at a multiaddr that ends in its id: the daemon forgets addresses of peers
+    that were away for minutes. Raises PeerError."""
+    place, _, peer = address.rpartition("/p2p/")
+    dialling = p2p._client.connect(PeerID.from_base58(peer), [Multiaddr(place)])
+    try:
+        await frames.within(ASK_SECONDS, dialling, f"peer …{peer[-6:]}")
+    except (P2PDaemonError, OSError, asyncio.IncompleteReadError) as error:
+        raise PeerLostError(f"cannot reach peer …{peer[-6:]}: {error}") from None
 
 
 async def reserve(p2p: P2P, relay: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -187,6 +188,45 @@ def test_bytes_go_through_a_relay(loopback: Loopback) -> None:
             await behind.shutdown()
 
     loopback.run(work())
+
+
+def test_a_relay_that_was_started_anew_gets_its_guests_back(
+    loopback: Loopback, free_port: int
+) -> None:
+    """It has forgotten all places, and has the address it had."""
+    listen = Listen("127.0.0.1", free_port)
+    me = loopback.identity("restarted")
+
+    async def work() -> list[str]:
+        first = await start_daemon(me, [], listen)
+        await relaying.Relay(first).serve()
+        way = f"{listen.multiaddr}/p2p/{me.peer_id}"
+        guest = await start_daemon(loopback.identity("guest"), [way], Listen("127.0.0.1", 0))
+        try:
+            kept = reach.Kept(guest, (way,))
+            await kept.reserve()
+            await first.shutdown()
+            await kept.reserve()  # nobody answers, and nothing is raised
+            again = await start_daemon(me, [], listen)
+            try:
+                relay = relaying.Relay(again)
+                await relay.serve()
+                await until_reserved(kept, relay)
+                return list(relay._reserved)
+            finally:
+                await again.shutdown()
+        finally:
+            await guest.shutdown()
+
+    assert loopback.run(work()) == [loopback.identity("guest").peer_id]
+
+
+async def until_reserved(kept: reach.Kept, relay: relaying.Relay) -> None:
+    """A dial in vain is not repeated for some seconds."""
+    deadline = time.monotonic() + 15.0
+    while not relay._reserved and time.monotonic() < deadline:
+        await kept.reserve()
+        await asyncio.sleep(0.3)
 
 
 def test_a_peer_is_dialled_back_at_its_own_address_and_found_or_not(

@@ -96,6 +96,13 @@ def test_two_homes_exchange_steps_and_an_adapter_through_a_third(
     assert not reaches(village, village.public, "11.0.1.1", 4100), "the router must let nobody in"
     assert host.log.read_text().count("others cannot dial this peer") == 1
 
+    folder = tmp_path / "adapter"
+    digest = adapter_package(folder)
+    visitor = homes.start(
+        village.second,
+        "tests.nat_visitor",
+        *(link, str(tmp_path / "visitor"), host_id, str(folder), digest),
+    )
     client = homes.start(
         village.second,
         "seshu_swarm.client",
@@ -108,13 +115,6 @@ def test_two_homes_exchange_steps_and_an_adapter_through_a_third(
     assert facts["tokens"] == expected
     assert client.log.read_text().count("others cannot dial this peer") == 1
 
-    folder = tmp_path / "adapter"
-    digest = adapter_package(folder)
-    visitor = homes.start(
-        village.second,
-        "tests.nat_visitor",
-        *(link, str(tmp_path / "visitor"), host_id, str(folder), digest),
-    )
     visit = visitor.wait_for("visited", seconds=60)
     assert visit["reach"] == "relayed"
     assert all("/p2p-circuit/" in address for address in visit["addresses"])
