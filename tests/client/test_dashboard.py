@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,10 @@ def test_ledgers_do_not_pile_up(tmp_path: Path) -> None:
     books = Books(run.run, run.ledger)
     digests = [seal(run.run, run.ledger, books)]
     assert seal(run.run, run.ledger, books) == digests[0]
+    # As after a restore, whose backup has no packages of this kind.
+    shutil.rmtree(run.run.package(digests[0]))
+    assert seal(run.run, run.ledger, books) == digests[0]
+    assert read_ledger(run.run.package(digests[0])).rounds == ()
     for _ in range(3):
         run.abort()
         digests.append(seal(run.run, run.ledger, books))
