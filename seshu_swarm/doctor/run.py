@@ -19,6 +19,7 @@ from seshu_swarm.running import Stop
 logger = logging.getLogger(__name__)
 
 NO_LINK = "no join link was given: peers, clock and NAT were not looked at"
+NO_WAY_IN = "none: no peer can be reached, so none can say how others reach this machine"
 # What joining and each question to a peer may take together.
 INSIDE_SECONDS = DAEMON_START_SECONDS + RUN_RECORD_SECONDS + 30
 
@@ -71,7 +72,7 @@ async def _swarm(wanted: Link, settings: DoctorConfig) -> list[Finding]:
     logger.info("dialling the %d address(es) of the link, each for at most %g s", number, seconds)
     findings = await entrances.check(wanted.peers)
     if all(finding.grade is Grade.FAIL for finding in findings):
-        return findings
+        return [*findings, failed("nat", NO_WAY_IN, "first reach one of the peers above")]
     logger.info("entering run %s and asking its peers: %g s at most", wanted.run_id, INSIDE_SECONDS)
     is_free = machine.bind_error(settings.host, settings.port) == 0
     listen = Listen(settings.host, settings.port if is_free else 0, settings.announce)

@@ -170,8 +170,9 @@ def test_a_link_that_is_none_and_one_of_a_dead_peer_are_findings(free_port: int)
     (finding,) = asyncio.run(told("https://example.org"))
     assert (finding.name, finding.grade) == ("join link", Grade.FAIL)
     peer = f"/ip4/127.0.0.1/tcp/{free_port}/p2p/QmDead"
-    (finding,) = asyncio.run(told(f"seshu://r?key={'0' * 64}&peer={peer}"))
-    assert (finding.name, finding.grade) == ("peer …QmDead", Grade.FAIL)
+    dead, nat = asyncio.run(told(f"seshu://r?key={'0' * 64}&peer={peer}"))
+    assert (dead.name, dead.grade) == ("peer …QmDead", Grade.FAIL)
+    assert (nat.name, nat.grade) == ("nat", Grade.FAIL)
     (finding,) = asyncio.run(told(""))
     assert finding.grade is Grade.WARN
 
