@@ -99,5 +99,8 @@ def _way_out(place: Place) -> str:
     except ValueError:
         is_own = False
     if is_own:
-        return "the link is for the coordinator's own machine: start it without --host 127.0.0.1"
+        return (
+            "check that it runs; the link works on the coordinator's own machine only, until it is "
+            "started without --host 127.0.0.1"
+        )
     return NEWEST
