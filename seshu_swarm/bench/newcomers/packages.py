@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from typing import Any
 
 from seshu_swarm.errors import SeshuError
 
-CONSTRAINTS = Path(__file__).parents[3] / "constraints.txt"
+# In a clone; beside an installed package they are not.
+CLONE = Path(__file__).parents[3]
+PYPROJECT, CONSTRAINTS = CLONE / "pyproject.toml", CLONE / "constraints.txt"
 RESOLVE_SECONDS, ASK_SECONDS = 900.0, 30.0
 
 
@@ -33,9 +36,11 @@ class Package:
 
 
 def base_requirements() -> list[str]:
-    """Of this package as it is installed, without its extras."""
-    required = metadata.requires("seshu-swarm") or []
-    return [one for one in required if "extra ==" not in one]
+    """Of this package, without its extras: as a clone has them now, else as it was installed."""
+    if PYPROJECT.exists():
+        project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+        return list(project["dependencies"])
+    return [one for one in metadata.requires("seshu-swarm") or [] if "extra ==" not in one]
 
 
 def packages_of(requirements: Sequence[str]) -> list[Package]:
