@@ -84,6 +84,7 @@ def test_two_homes_exchange_steps_and_an_adapter_through_a_third(
         village.public,
         "seshu_swarm.coordinator",
         *("run", "--state-dir", str(run), "--host", PUBLIC_ADDRESS, "--round-seconds", "600"),
+        *("--max-threads", "1"),
     )
     link = coordinator.ready()["link"]
     where = ("--join", link, "--port", "4100", "--state-dir")
