@@ -216,11 +216,16 @@ def test_no_two_that_run_at_once_share_a_state_folder() -> None:
 def test_ports_are_those_that_the_commands_listen_on() -> None:
     for name, port in (("coordinator", 31337), ("bootstrap", 31338)):
         settings = settings_of(name)
-        assert SERVICES[name]["ports"] == [f"{port}:{port}"]
+        assert SERVICES[name]["ports"][0] == f"{port}:{port}"
         assert settings.port == port and settings.announce == f"/dns4/{name}/tcp/{port}"
     # Pages and numbers stay on this machine unless its owner decides otherwise.
-    for name in ("gateway", "prometheus"):
-        assert all(one.startswith("127.0.0.1:") for one in SERVICES[name]["ports"])
+    pages = [
+        *SERVICES["coordinator"]["ports"][1:],
+        *SERVICES["gateway"]["ports"],
+        *SERVICES["prometheus"]["ports"],
+    ]
+    assert pages == [f"127.0.0.1:{port}:{port}" for port in (8080, 8000, 9090)]
+    assert settings_of("coordinator").web == "0.0.0.0:8080"
     assert settings_of("gateway").keys == "/run/secrets/gateway_keys"
 
 

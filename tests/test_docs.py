@@ -80,6 +80,8 @@ ROLES: dict[str, str | None] = {
     "seshu_swarm.peer": "auto",
 }
 SENTENCE_ENDS = (".", "…")  # the join link is shown cut off: seshu://…
+INLINE = re.compile(r"`(python -m seshu_swarm[^`]*)`")
+NAME = re.compile(r"python -m [\w.]+( [a-z]+){0,2}")
 SHELLS = ("sh", "bash", "shell", "console")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -185,8 +187,14 @@ def test_the_help_by_exit_code_has_every_code_and_no_other() -> None:
 
 
 def shell_lines(document: str) -> list[str]:
-    """Lines of the document's shell blocks, continued ones joined."""
-    blocks = [body for kind, body in FENCE.findall(read(document)) if kind in SHELLS]
+    """Lines of the document's shell blocks, continued ones joined, and commands between backticks."""
+    text = read(document)
+    blocks = [body for kind, body in FENCE.findall(text) if kind in SHELLS]
+    outside = FENCE.sub("", text)
+    blocks += re.findall(r"^    (python -m seshu_swarm.*)$", outside, flags=re.MULTILINE)
+    spans = [span.replace("\n", " ") for span in INLINE.findall(outside)]
+    # In a sentence a command may be named alone, without what it must be given.
+    blocks += [f"{span} --help" if NAME.fullmatch(span) else span for span in spans]
     joined = "\n".join(blocks).replace("\\\n", " ")
     return [line.strip() for line in joined.splitlines() if line.strip()]
 
