@@ -14,7 +14,7 @@ from seshu_swarm import cli
 from seshu_swarm.bench.newcomers.contributing import Contribution
 from seshu_swarm.bench.newcomers.helping import _seconds, commands
 from seshu_swarm.bench.newcomers.install import minutes_at_10_mbit, results_of, rows_of
-from seshu_swarm.bench.newcomers.packages import Package, _size, base_requirements
+from seshu_swarm.bench.newcomers.packages import Package, _size, base_requirements, packages_of
 from seshu_swarm.errors import SeshuError
 
 
@@ -41,6 +41,16 @@ def test_a_file_s_size_is_the_disk_s(tmp_path: Path) -> None:
     wheel = tmp_path / "a b.whl"
     wheel.write_bytes(b"x" * 1_234)
     assert _size(wheel.as_uri()) == 1_234
+
+
+def test_what_pip_cannot_find_is_said_in_its_words(tmp_path: Path) -> None:
+    with pytest.raises(SeshuError, match=r"pip found no answer: .*nothing-1-py3-none-any\.whl"):
+        packages_of([str(tmp_path / "nothing-1-py3-none-any.whl")])
+
+
+def test_an_index_that_does_not_answer_is_an_error(free_port: int) -> None:
+    with pytest.raises(SeshuError, match=r"a\.whl cannot be asked for"):
+        _size(f"http://127.0.0.1:{free_port}/a.whl")
 
 
 def test_minutes_are_those_of_a_filled_link() -> None:

@@ -58,10 +58,11 @@ def packages_of(requirements: Sequence[str]) -> list[Package]:
             command, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False
         )
         if done.returncode != 0:
+            last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
             raise SeshuError(
-                f"pip found no answer: {done.stderr.strip().splitlines()[-1:]}",
+                f"pip found no answer: {last}",
                 rule="the base install must resolve",
-                way_out="run pip install --dry-run seshu-swarm to see more",
+                way_out="look at the index, or at constraints.txt",
             )
         found = [_package(one) for one in json.loads(report.read_bytes())["install"]]
     return sorted(found, key=lambda package: -package.size_bytes)
@@ -78,8 +79,15 @@ def _size(url: str) -> int:
     if parts.scheme == "file":
         return Path(urllib.request.url2pathname(parts.path)).stat().st_size
     request = urllib.request.Request(url, method="HEAD")
-    with urllib.request.urlopen(request, timeout=ASK_SECONDS) as answer:
-        length = answer.headers.get("Content-Length")
+    try:
+        with urllib.request.urlopen(request, timeout=ASK_SECONDS) as answer:
+            length = answer.headers.get("Content-Length")
+    except OSError as error:
+        raise SeshuError(
+            f"{Path(parts.path).name} cannot be asked for: {error}",
+            rule=f"an index answers within {ASK_SECONDS:g} s",
+            way_out="try again",
+        ) from error
     if length is None:
         raise SeshuError(
             f"no size is said for {Path(parts.path).name}",
