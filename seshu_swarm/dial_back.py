@@ -61,7 +61,9 @@ class DialBack:
             reached: list[int] = []
             if address:
                 answers = await asyncio.gather(*(self._dial(address, p) for p in asked.ports))
-                reached = [port for port, is_there in zip(asked.ports, answers, strict=True) if is_there]
+                reached = [
+                    port for port, is_there in zip(asked.ports, answers, strict=True) if is_there
+                ]
             await stream.send(Tried(address=address, reached=reached))
 
     async def _address_of(self, peer: str) -> str:
