@@ -9,8 +9,10 @@ against a list of elements and attributes.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
@@ -51,7 +53,7 @@ class Axes:
 @lru_cache(maxsize=64)
 def lines(axes: Axes, drawn: tuple[Line, ...]) -> Markup:
     """One line each, in the colours k0, k1, … of the page."""
-    import pygal
+    pygal = _pygal()
 
     num_points = sum(len(line.points) for line in drawn)
     chart = pygal.XY(show_dots=num_points <= MAX_DOTS, dots_size=3, **_options(axes))
@@ -63,7 +65,7 @@ def lines(axes: Axes, drawn: tuple[Line, ...]) -> Markup:
 @lru_cache(maxsize=64)
 def bars(axes: Axes, labels: tuple[str, ...], values: tuple[float, ...]) -> Markup:
     """One bar for each label, from zero."""
-    import pygal
+    pygal = _pygal()
 
     every = max(1, len(labels) // 12)
     options = _options(axes) | {"show_minor_x_labels": False, "height": BAR_HEIGHT}
@@ -73,6 +75,18 @@ def bars(axes: Axes, labels: tuple[str, ...], values: tuple[float, ...]) -> Mark
     return _markup(chart, axes)
 
 
+@lru_cache(maxsize=1)
+def _pygal() -> ModuleType:
+    """The library without its hook into the import of every other module.
+
+    The hook is of a form that Python 3.12 no longer calls and 3.11 warns of; it is for maps alone.
+    """
+    import pygal
+
+    sys.meta_path[:] = [x for x in sys.meta_path if not isinstance(x, pygal.PluginImportFixer)]
+    return pygal  # type: ignore[no-any-return]
+
+
 def _drawable(points: Points) -> list[tuple[float, float]]:
     """Finite points of a size that scales are made for, the newest of too many."""
     fits = [(x, y) for x, y in points if abs(x) < MAX_X and abs(y) < MAX_Y]
@@ -80,6 +94,7 @@ def _drawable(points: Points) -> list[tuple[float, float]]:
 
 
 def _options(axes: Axes) -> dict[str, Any]:
+    _pygal()
     from pygal.style import Style
 
     # Room for labels as large as the style has them on a phone.

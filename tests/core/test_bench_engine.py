@@ -135,9 +135,7 @@ def test_a_child_ends_when_the_one_that_asked_is_gone() -> None:
         assert process.wait(timeout=20) == 1
 
 
-def test_the_bench_list_names_benches_that_exist(
-    capsys: pytest.CaptureFixture[str], log_as_before: None
-) -> None:
+def test_the_bench_list_names_benches_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_bench(BenchConfig(name="list")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == list(BENCHES)
@@ -148,9 +146,7 @@ def test_the_bench_list_names_benches_that_exist(
         run_bench(BenchConfig(name="speed"))
 
 
-def test_a_tiny_run_measures_everything(
-    capsys: pytest.CaptureFixture[str], log_as_before: None
-) -> None:
+def test_a_tiny_run_measures_everything(capsys: pytest.CaptureFixture[str]) -> None:
     work = Workload(shape=TINY, batch=2, length_tokens=16)
     sizes = Sizes(
         training=(work,),

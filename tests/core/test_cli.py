@@ -57,9 +57,6 @@ COMMANDS = (
 )
 
 
-pytestmark = pytest.mark.usefixtures("log_as_before")
-
-
 @pytest.fixture(autouse=True)
 def commands(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType(MODULE)

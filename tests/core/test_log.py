@@ -12,8 +12,6 @@ import pytest
 from seshu_swarm import log
 from seshu_swarm.progress import Bar
 
-pytestmark = pytest.mark.usefixtures("log_as_before")
-
 
 def test_people_read_lines(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("peer host", "text")

@@ -13,8 +13,6 @@ from seshu_swarm.__main__ import COMMANDS
 from seshu_swarm.evaluate.floors.ngram import ngram_nats
 from tests.evaluate.nano import write_folder, write_lines, write_model
 
-pytestmark = pytest.mark.usefixtures("log_as_before")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> None:

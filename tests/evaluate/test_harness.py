@@ -22,8 +22,6 @@ from seshu_swarm.evaluate.tasks.harness import HarnessModel
 from seshu_swarm.evaluate.tasks.items import read_task
 from seshu_swarm.evaluate.tasks.running import run_tasks
 
-pytestmark = pytest.mark.usefixtures("log_as_before")
-
 
 @dataclass
 class Request:

@@ -23,7 +23,6 @@ from seshu_swarm.evaluate.texts import Texts, read_texts
 from tests.evaluate.nano import text, write_folder, write_model
 from tests.evaluate.test_evaluate_command import evaluate
 
-pytestmark = pytest.mark.usefixtures("log_as_before")
 CUT = Cut(40, 16)
 
 

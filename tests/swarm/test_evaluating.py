@@ -18,7 +18,7 @@ from tests.conftest import TinyCheckpoint
 from tests.evaluate.nano import write_folder
 from tests.swarms import Processes, open_run
 
-pytestmark = [pytest.mark.swarm, pytest.mark.usefixtures("log_as_before")]
+pytestmark = pytest.mark.swarm
 
 PAIRS = [("नमस्ते", " दुनिया"), ("Q: a\nA:", " b"), ("x" * 30, "yz")]
 
