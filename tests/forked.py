@@ -32,6 +32,8 @@ IMPORTS = [
 ]
 # Read when huggingface_hub is imported: a test that sets them starts processes of its own.
 READ_AT_IMPORT = ("HF_", "HUGGING")
+# lm-evaluation-harness sets it when it is imported, for downloads that no test makes.
+OF_NO_MATTER = "HF_XET_HIGH_PERFORMANCE"
 # A process forked while this is set lives in that network namespace (`tests.namespaces`).
 NETWORK_NAMESPACE = "SESHU_TESTS_NETWORK_NAMESPACE"
 # A process forked while this is set works in that folder: the one that forks stays where it began.
@@ -42,7 +44,9 @@ _context.set_forkserver_preload(IMPORTS)
 
 
 def early_environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if k.startswith(READ_AT_IMPORT)}
+    found = {k: v for k, v in os.environ.items() if k.startswith(READ_AT_IMPORT)}
+    found.pop(OF_NO_MATTER, None)
+    return found
 
 
 _ENVIRONMENT = early_environment()

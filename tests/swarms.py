@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Self
 
-from tests.forked import Forked, can_fork
+from tests.forked import FOLDER, NETWORK_NAMESPACE, Forked, can_fork
 
 Event = dict[str, Any]
 END_SECONDS = 5.0
@@ -38,12 +38,14 @@ def start(module: str, arguments: Sequence[str], log: Path) -> Forked | subproce
     """Forked where that gives what a new process would be."""
     if can_fork():
         return Forked(module, arguments, log)
+    assert NETWORK_NAMESPACE not in os.environ, "a new process would live in the wrong one"
     with log.open("ab") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
+            cwd=os.environ.get(FOLDER),
             start_new_session=True,
         )
 
