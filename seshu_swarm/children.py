@@ -165,3 +165,7 @@ class Children:
             # Also when this very wait is cancelled: a second Ctrl-C leaves nothing behind.
             for child in self._all:
                 child.kill()
+        # A loop that closes before it has heard of a child's end fails.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await asyncio.gather(*(child.process.wait() for child in running))
