@@ -21,7 +21,8 @@ from seshu_swarm.data.holdout import read_holdout
 from seshu_swarm.spans import Span
 from tests import stock
 
-pytestmark = pytest.mark.swarm
+# What its donors learn in so many seconds must be enough for a round.
+pytestmark = [pytest.mark.swarm, pytest.mark.alone]
 
 LANGUAGES = ("hi", "ta", "bn")
 SMALL = ("--d-model", "64", "--pretrain-seconds", "15", "--finetune-seconds", "12")
