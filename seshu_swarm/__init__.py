@@ -7,7 +7,8 @@ The top level is the core and knows no role:
     running      one loop, one stop, no child left     progress     progress of long work
     waits        what is waited for, and how long
     spans        intervals of blocks (pure)            uids         keys of the DHT (pure)
-    records      what is kept in the DHT (pure)        signing      who may write a record
+    records      what is kept in the DHT (pure)        record_bytes as bytes, read strictly (pure)
+    fields       types of single fields (pure)         signing      who may write a record
     identity     one RSA key: peer id and owner        link         the join link (pure)
     dht          this peer in the swarm                daemon       its p2p daemon, and where it listens
     joining      into the swarm by a link              reach        direct, or through relays
@@ -31,9 +32,10 @@ The top level is the core and knows no role:
     chunks       bytes of a known length on a stream
     group_states  weights and moments of a group in training, over the stream STATES
 
-The rules of a session are `sessions/`, those of pipelined training `pipeline/`, both pure; the engine is `mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA
-is read and merged in `adapters/`; packages travel by `stores/`. Roles: `client` (users), `peer`
-(donors), `coordinator` (maintainers); `demo` plays them all on one machine.
+The rules of a session are `sessions/`, those of pipelined training `pipeline/`, both pure; the engine is
+`mamba/`; text comes from `data/`; numbers from `evaluate/` and `bench/`; donors' LoRA is read and merged in
+`adapters/`; packages travel by `stores/`. Roles: `client` (users), `peer` (donors), `coordinator`
+(maintainers); `demo` plays them all on one machine.
 """
 
 __version__ = "0.1.0"

@@ -19,7 +19,17 @@ from hivemind.dht.protocol import ValidationError as PeerTimeError
 from hivemind.p2p import P2P, PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 
-from seshu_swarm import WIRE_VERSION, channel, dial_back, frames, reach, records, relaying, uids
+from seshu_swarm import (
+    WIRE_VERSION,
+    channel,
+    dial_back,
+    frames,
+    reach,
+    record_bytes,
+    records,
+    relaying,
+    uids,
+)
 from seshu_swarm.channel import Channel
 from seshu_swarm.daemon import Listen, check_port, refused_by_peers, start_daemon, unreachable
 from seshu_swarm.errors import (
@@ -153,7 +163,7 @@ class Swarm:
         )
         self._last_expiration[record.key] = expiration
         storing = self._node.store(
-            record.key, records.to_bytes(signed), expiration, subkey=self.peer_id
+            record.key, record_bytes.to_bytes(signed), expiration, subkey=self.peer_id
         )
         return bool(await frames.within(LOOKUP_SECONDS, storing, f"the DHT to store {record.key}"))
 
@@ -166,7 +176,7 @@ class Swarm:
         for value in got.values():
             subkeys = value.value.items() if value and isinstance(value.value, dict) else ()
             for owner, entry in subkeys:
-                record: records.Record = records.from_bytes(entry.value)
+                record: records.Record = record_bytes.from_bytes(entry.value)
                 if isinstance(record, kind) and record.run_id == self.run_id:
                     found.append(Found(record, owner, entry.expiration_time))
         return found
@@ -221,7 +231,7 @@ class Swarm:
 
     async def store_again(self, found: Found[records.RunRecord]) -> bool:
         """Store another owner's run record again, as it was signed: newcomers may hold the key."""
-        key, data = found.record.key, records.to_bytes(found.record)
+        key, data = found.record.key, record_bytes.to_bytes(found.record)
         storing = self._node.store(key, data, found.expiration_time, subkey=found.owner)
         return bool(await frames.within(LOOKUP_SECONDS, storing, f"the DHT to store {key}"))
 

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from seshu_swarm.fields import Count, Digest
 from seshu_swarm.protocol import Message
-from seshu_swarm.records import Count, Digest
 
 GRADIENTS = "seshu/gradients"
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from seshu_swarm import WIRE_VERSION
 from seshu_swarm.errors import ProtocolError
-from seshu_swarm.records import Count, Digest, RunId, ShortText, check_wire_version
+from seshu_swarm.fields import Count, Digest, RunId, ShortText
+from seshu_swarm.record_bytes import check_wire_version
 
 SESSIONS = "seshu/sessions"
 BLOBS = "seshu/blobs"

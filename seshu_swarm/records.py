@@ -6,35 +6,32 @@ both. Pure: no network, no clock. A record that does not parse is refused whole.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import msgpack
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
     model_validator,
 )
 
 from seshu_swarm import WIRE_VERSION, uids
-from seshu_swarm.errors import ProtocolError, WireVersionError, shown
+from seshu_swarm.fields import (
+    BlockIndex,
+    Count,
+    Digest,
+    Language,
+    PlanId,
+    Rate,
+    Reference,
+    RunId,
+    ShortText,
+    TaskName,
+)
 
-MAX_RECORD_BYTES = 2_048
 LEASE_SECONDS = 30.0
 ANNOUNCE_SECONDS = 10.0
 DAY_SECONDS = 86_400.0
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-TaskName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,39})?$")]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
-ShortText = Annotated[str, StringConstraints(max_length=300)]
-BlockIndex = Annotated[int, Field(ge=0, le=1_000)]
-Count = Annotated[int, Field(ge=0, le=1 << 53)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
@@ -115,7 +112,7 @@ class AdapterRecord(Record):
     """
 
     type: Literal["adapter"] = "adapter"
-    reference: Annotated[str, StringConstraints(max_length=500)]
+    reference: Reference
     digest: Digest
     base_revision: Digest
     rank: Annotated[int, Field(ge=1, le=64)]
@@ -149,7 +146,7 @@ class CheckpointRecord(Record):
     parent: Digest | None
     round_index: Count
     size_bytes: Count
-    reference: Annotated[str, StringConstraints(max_length=500)]
+    reference: Reference
 
     @property
     def key(self) -> str:
@@ -191,7 +188,7 @@ class TrainingRecord(Record):
     """
 
     type: Literal["training"] = "training"
-    plan: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    plan: PlanId
     base: Digest
     boundaries: Annotated[tuple[BlockIndex, ...], Field(min_length=2, max_length=64)]
     batch_size: Annotated[int, Field(ge=1, le=1_024)]
@@ -253,65 +250,3 @@ class ProviderRecord(Record):
     @property
     def key(self) -> str:
         return uids.provider_key(self.run_id, self.digest)
-
-
-AnyRecord = Annotated[
-    RunRecord
-    | SpanRecord
-    | AdapterRecord
-    | CheckpointRecord
-    | RoundRecord
-    | TrainingRecord
-    | LedgerRecord
-    | ProviderRecord,
-    Field(discriminator="type"),
-]
-_ANY: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord)
-
-
-def to_bytes(record: Record) -> bytes:
-    """msgpack of the record's fields. Raises ProtocolError when it is too large for the DHT."""
-    data: bytes = msgpack.packb(record.model_dump(mode="json"))
-    if len(data) > MAX_RECORD_BYTES:
-        raise ProtocolError(f"record of {len(data)} bytes", rule=f"at most {MAX_RECORD_BYTES}")
-    return data
-
-
-def from_bytes(data: bytes) -> AnyRecord:
-    """Read a record that may come from anyone. Raises ProtocolError or WireVersionError."""
-    if len(data) > MAX_RECORD_BYTES:
-        raise ProtocolError(f"record of {len(data)} bytes", rule=f"at most {MAX_RECORD_BYTES}")
-    try:
-        table = msgpack.unpackb(data, raw=False, strict_map_key=True)
-    except Exception as error:
-        raise ProtocolError(f"record is not msgpack: {error!r}") from None
-    check_wire_version(table)
-    try:
-        return _ANY.validate_python({name: _flat(item) for name, item in table.items()})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ProtocolError(f"record is malformed at {where}: {first['msg']}") from None
-
-
-def _flat(item: Any) -> Any:
-    """Lists become tuples: strict models hold tuples, msgpack knows only arrays.
-
-    Nesting is refused before pydantic sees it: it would follow it to describe it.
-    """
-    if not isinstance(item, list | dict):
-        return item
-    if isinstance(item, dict) or any(isinstance(inner, list | dict) for inner in item):
-        raise ProtocolError("record holds nested values", rule="records are flat")
-    return tuple(item)
-
-
-def check_wire_version(table: Any) -> None:
-    """Refuse another wire version by name. Raises WireVersionError."""
-    version = table.get("wire_version") if isinstance(table, dict) else None
-    if version != WIRE_VERSION:
-        raise WireVersionError(
-            f"WIRE_VERSION_MISMATCH: the other side speaks wire version {shown(version)}",
-            rule=f"this program speaks version {WIRE_VERSION}",
-            way_out="upgrade the older side: pip install --upgrade seshu-swarm",
-        )

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from seshu_swarm.fields import Count, Digest
 from seshu_swarm.protocol import Message
-from seshu_swarm.records import Count, Digest
 
 PUSHES = "seshu/pushes"
 # Pieces of one message.

@@ -17,7 +17,7 @@ import msgpack
 from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import DHTRecord, RecordValidatorBase
 
-from seshu_swarm import records
+from seshu_swarm import record_bytes, records
 from seshu_swarm.errors import WireVersionError
 from seshu_swarm.identity import Identity, fingerprint_of, peer_id_of, verify
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 PUBLIC_KEY_BYTES = 294  # DER of an RSA-2048 public key
 SIGNATURE_BYTES = 344  # base64 of 256 bytes
 TRAILER_BYTES = PUBLIC_KEY_BYTES + SIGNATURE_BYTES
-MAX_VALUE_BYTES = records.MAX_RECORD_BYTES + TRAILER_BYTES + 8
+MAX_VALUE_BYTES = record_bytes.MAX_RECORD_BYTES + TRAILER_BYTES + 8
 ALLOWED_SKEW_SECONDS = 3.0
 MAX_REMEMBERED = 256  # run records kept as signed; a flood must not grow our memory
 
@@ -83,7 +83,7 @@ class SignedRecordValidator(RecordValidatorBase):
             return False
         if not verify(signed.public_key, _signed_bytes(record, signed.payload), signed.signature):
             return False
-        parsed = records.from_bytes(msgpack.unpackb(signed.payload))
+        parsed = record_bytes.from_bytes(msgpack.unpackb(signed.payload))
         if DHTID.generate(source=parsed.key).to_bytes() != record.key:
             return False
         # Written so that NaN, which no clock ever passes, is refused too.

@@ -20,7 +20,7 @@ from hivemind.dht.node import DHTNode
 from hivemind.dht.routing import DHTID
 from hivemind.p2p import P2P, PeerID
 
-from seshu_swarm import identity, records
+from seshu_swarm import identity, record_bytes
 from seshu_swarm.daemon import Listen
 from seshu_swarm.dht import Swarm
 from seshu_swarm.identity import Identity
@@ -165,7 +165,7 @@ async def _cancel_the_rest() -> None:
 
 def signed_value(me: Identity, record: Record, *, expires: float, **other: Any) -> bytes:
     """A value as its owner stores it. `key`, `owner`, `payload`, `public_key`: something false."""
-    payload = other.get("payload", records.to_bytes(record))
+    payload = other.get("payload", record_bytes.to_bytes(record))
     packed = msgpack.packb(payload)
     key = DHTID.generate(source=other.get("key", record.key)).to_bytes()
     owner = msgpack.packb(other.get("owner", me.peer_id))

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from seshu_swarm import checkpoints, packages, records
+from seshu_swarm import checkpoints, packages, record_bytes
 from seshu_swarm.adapters.delta import LowRankDelta
 from seshu_swarm.adapters.merge.apply import apply
 from seshu_swarm.adapters.merge.mixture import Mixture
@@ -110,7 +110,7 @@ class Siege:
             change(fresh)
         digest = packages.seal(fresh, "adapter", [CONFIG_FILE, TENSOR_FILE], facts)
         packages.publish_folder(fresh, self.folder.adapter(digest))
-        data = records.to_bytes(record_of(digest, language=language, base_revision=base))
+        data = record_bytes.to_bytes(record_of(digest, language=language, base_revision=base))
         self.ledger.add_adapter(digest, round_number=self.number, owner=owner or name, record=data)
         self._digests[name] = digest
         return digest

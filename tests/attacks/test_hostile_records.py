@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from seshu_swarm import WIRE_VERSION, records
+from seshu_swarm import WIRE_VERSION, record_bytes, records
 from seshu_swarm.dht import Swarm
 from seshu_swarm.records import ProviderRecord, SpanRecord
 from seshu_swarm.uids import provider_key, run_key, span_key
@@ -55,7 +55,7 @@ def packed(record: records.Record, **fields: Any) -> bytes:
 
 
 def unsigned(swarms: Swarms) -> Lie:
-    value = msgpack.packb(records.to_bytes(provider_record()))
+    value = msgpack.packb(record_bytes.to_bytes(provider_record()))
     return Lie(provider_key(RUN_ID, DIGEST), value, swarms.mallory.me.peer_id, soon())
 
 

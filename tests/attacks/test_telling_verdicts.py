@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seshu_swarm import packages, records
+from seshu_swarm import packages, record_bytes
 from seshu_swarm.channel import Channel
 from seshu_swarm.coordinator.rounds.fetching import fetch_all
 from seshu_swarm.coordinator.rounds.gather import NO_HOLDER, Refused
@@ -67,7 +67,7 @@ def gathered(loopback: Loopback, coordinator: Swarm, digest: str, folder: Path) 
         licence="CC-BY-4.0",
         round_index=1,
     )
-    data = records.to_bytes(record)
+    data = record_bytes.to_bytes(record)
     ledger.add_adapter(digest, round_number=current.number, owner="donor", record=data)
     fetching = fetch_all(
         ledger,

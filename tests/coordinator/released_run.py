@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seshu_swarm import checkpoints, records
+from seshu_swarm import checkpoints, record_bytes
 from seshu_swarm.coordinator.blind.judging import FinalWord
 from seshu_swarm.coordinator.blind.scoring import Comparisons
 from seshu_swarm.coordinator.rounds import report
@@ -89,7 +89,7 @@ class Released:
             round_index=len(self.ledger.rounds()),
         )
         number = len(self.ledger.rounds())
-        data = records.to_bytes(record)
+        data = record_bytes.to_bytes(record)
         self.ledger.add_adapter(digest, round_number=number, owner=OWNER, record=data)
 
     def publish(self, *, seed: int, licence: str = "CC-BY-4.0") -> str:

@@ -18,7 +18,7 @@ from unittest import mock
 import safetensors.torch
 import torch
 
-from seshu_swarm import checkpoints, packages, records
+from seshu_swarm import checkpoints, packages, record_bytes
 from seshu_swarm.adapters.delta import Delta, LowRankDelta
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import read_adapter
@@ -210,5 +210,5 @@ def hand_in(run: Run, digest: str, *, language: str = "hi") -> None:
         round_index=current.number,
     )
     ledger.add_adapter(
-        digest, round_number=current.number, owner="donor", record=records.to_bytes(record)
+        digest, round_number=current.number, owner="donor", record=record_bytes.to_bytes(record)
     )

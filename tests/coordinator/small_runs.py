@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from seshu_swarm import records
+from seshu_swarm import record_bytes
 from seshu_swarm.coordinator.config import OpenConfig, PretrainConfig
 from seshu_swarm.coordinator.opening import command as opening
 from seshu_swarm.coordinator.pretraining import command as pretraining
@@ -76,7 +76,7 @@ def hand_in(run: RunFolder, language: str, *, max_steps: int = 120) -> str:
         result.digest,
         round_number=current.number,
         owner=f"donor of {language}",
-        record=records.to_bytes(record),
+        record=record_bytes.to_bytes(record),
     )
     return result.digest
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from seshu_swarm import checkpoints, packages, records
+from seshu_swarm import checkpoints, packages, record_bytes
 from seshu_swarm.adapters.controls import noise_control
 from seshu_swarm.adapters.delta import LowRankDelta, adapter_norm, delta_of
 from seshu_swarm.adapters.merge.mixture import Mixture
@@ -58,7 +58,7 @@ class Run:
         fresh = self.folder.path / "fresh"
         digest = write_adapter(fresh, tensors, about={"note": f"{owner} {times} {language}"})
         packages.publish_folder(fresh, self.folder.adapter(digest))
-        data = records.to_bytes(record_of(digest, language=language, base_revision=self.head))
+        data = record_bytes.to_bytes(record_of(digest, language=language, base_revision=self.head))
         assert self.ledger.add_adapter(digest, round_number=self.number, owner=owner, record=data)
         return digest
 

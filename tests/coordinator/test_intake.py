@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seshu_swarm import WIRE_VERSION, records
+from seshu_swarm import WIRE_VERSION, record_bytes
 from seshu_swarm.coordinator.rounds import gather, intake, report
 from seshu_swarm.coordinator.rounds.intake import MAX_ADAPTERS_PER_PEER, Intake, RateLimit
 from seshu_swarm.coordinator.rounds.states import ENDED, RoundState
@@ -55,7 +55,7 @@ class Desk:
         return self.ledger.begin_round(parent=PARENT, seed=1, closes_at=time.time() + 60)
 
     def take(self, record: Record, owner: str = "donor") -> Verdict:
-        return self.intake.take(owner, records.to_bytes(record))
+        return self.intake.take(owner, record_bytes.to_bytes(record))
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_another_record_is_no_adapter(desk: Desk) -> None:
     assert refused(desk, provider_record()) == "MALFORMED"
     with pytest.raises(ProtocolError):
         desk.intake.take("donor", b"garbage" * 10)
-    foreign = records.to_bytes(adapter().model_copy(update={"wire_version": WIRE_VERSION + 1}))
+    foreign = record_bytes.to_bytes(adapter().model_copy(update={"wire_version": WIRE_VERSION + 1}))
     with pytest.raises(WireVersionError):
         desk.intake.take("donor", foreign)
 
@@ -220,7 +220,7 @@ def test_over_the_stream_the_speaker_is_the_owner(
     loopback: Loopback, coordinator: tuple[Swarm, Desk], donor: Swarm
 ) -> None:
     swarm, desk = coordinator
-    data = records.to_bytes(adapter())
+    data = record_bytes.to_bytes(adapter())
     assert loopback.run(say(donor, swarm, AskVerdict(digest=DIGEST))).state == "unknown"
     assert loopback.run(say(donor, swarm, SubmitAdapter(record=data))).state == "pending"
     noted = desk.ledger.adapter(DIGEST)
@@ -231,7 +231,7 @@ def test_over_the_stream_the_speaker_is_the_owner(
     assert len(verdict.next_step) == 300
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", records.to_bytes(provider_record())])
+@pytest.mark.parametrize("data", [b"", b"garbage", record_bytes.to_bytes(provider_record())])
 def test_over_the_stream_what_is_no_adapter_is_malformed(
     loopback: Loopback, coordinator: tuple[Swarm, Desk], donor: Swarm, data: bytes
 ) -> None:

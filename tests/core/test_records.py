@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm import WIRE_VERSION, records, uids
+from seshu_swarm import WIRE_VERSION, record_bytes, records, uids
 from seshu_swarm.errors import ProtocolError, WireVersionError
 from seshu_swarm.records import (
     AdapterRecord,
@@ -77,9 +77,9 @@ ALL: list[Record] = [RUN, SPAN, ADAPTER, TASK, CHECKPOINT, ROUND, PROVIDER]
 
 @pytest.mark.parametrize("record", ALL, ids=lambda record: record.type)
 def test_round_trip(record: Record) -> None:
-    data = records.to_bytes(record)
-    assert len(data) <= records.MAX_RECORD_BYTES
-    assert records.from_bytes(data) == record
+    data = record_bytes.to_bytes(record)
+    assert len(data) <= record_bytes.MAX_RECORD_BYTES
+    assert record_bytes.from_bytes(data) == record
     assert msgpack.unpackb(data)["wire_version"] == WIRE_VERSION
 
 
@@ -141,7 +141,7 @@ def test_a_field_out_of_its_rule_refuses_the_record_whole(
     record: Record, fields: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ProtocolError, match=said):
-        records.from_bytes(changed(record, **fields))
+        record_bytes.from_bytes(changed(record, **fields))
 
 
 @pytest.mark.parametrize(
@@ -149,21 +149,21 @@ def test_a_field_out_of_its_rule_refuses_the_record_whole(
 )
 def test_another_wire_version_is_named_with_the_way_out(version: object) -> None:
     with pytest.raises(WireVersionError, match=r"WIRE_VERSION_MISMATCH.*pip install --upgrade"):
-        records.from_bytes(changed(PROVIDER, wire_version=version))
+        record_bytes.from_bytes(changed(PROVIDER, wire_version=version))
 
 
 @pytest.mark.parametrize("version", [float(WIRE_VERSION)])
 def test_a_version_that_merely_equals_ours_is_malformed(version: object) -> None:
     with pytest.raises(ProtocolError, match="wire_version"):
-        records.from_bytes(changed(PROVIDER, wire_version=version))
+        record_bytes.from_bytes(changed(PROVIDER, wire_version=version))
 
 
 def test_records_are_small() -> None:
     with pytest.raises(ProtocolError, match="at most 2048"):
-        records.from_bytes(changed(PROVIDER, extra="x" * 2_048))
+        record_bytes.from_bytes(changed(PROVIDER, extra="x" * 2_048))
     wordy = RUN.model_copy(update={"licence": "l" * 2_048})
     with pytest.raises(ProtocolError, match="at most 2048"):
-        records.to_bytes(wordy)
+        record_bytes.to_bytes(wordy)
 
 
 NESTED = {"wire_version": WIRE_VERSION, "type": "run"}
@@ -174,13 +174,13 @@ def test_deep_nesting_is_refused_and_not_followed(depth: int) -> None:
     packed = msgpack.packb({**NESTED, "licence": 0})
     assert packed[-1:] == b"\x00"
     with pytest.raises(ProtocolError):
-        records.from_bytes(packed[:-1] + b"\x91" * depth + b"\x00")
+        record_bytes.from_bytes(packed[:-1] + b"\x91" * depth + b"\x00")
 
 
 @given(st.binary(max_size=300))
 def test_garbage_is_refused_by_name(data: bytes) -> None:
     with pytest.raises((ProtocolError, WireVersionError)):
-        records.from_bytes(data)
+        record_bytes.from_bytes(data)
 
 
 JSON = st.recursive(
@@ -199,7 +199,7 @@ def test_any_value_in_any_field_is_read_back_or_refused(
     record: Record, name: str, value: object
 ) -> None:
     try:
-        read = records.from_bytes(changed(record, **{name: value}))
+        read = record_bytes.from_bytes(changed(record, **{name: value}))
     except (ProtocolError, WireVersionError):
         return
-    assert records.from_bytes(records.to_bytes(read)) == read
+    assert record_bytes.from_bytes(record_bytes.to_bytes(read)) == read

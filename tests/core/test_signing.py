@@ -15,7 +15,7 @@ from hivemind.dht.validation import DHTRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm import WIRE_VERSION, identity, records, signing
+from seshu_swarm import WIRE_VERSION, identity, record_bytes, signing
 from seshu_swarm.identity import Identity
 from seshu_swarm.records import ProviderRecord, Record, RunRecord
 from seshu_swarm.signing import SignedRecordValidator
@@ -58,7 +58,7 @@ def stored(me: Identity, record: Record, *, seconds: float = 20.0) -> DHTRecord:
     unsigned = DHTRecord(
         DHTID.generate(source=record.key).to_bytes(),
         msgpack.packb(me.peer_id),
-        msgpack.packb(records.to_bytes(record)),
+        msgpack.packb(record_bytes.to_bytes(record)),
         time.time() + seconds,
     )
     value = SignedRecordValidator(me).sign_value(unsigned)
@@ -70,7 +70,7 @@ def test_what_the_owner_signed_is_valid_for_everybody(me: Identity, other: Ident
     for reader in (me, other):
         validator = SignedRecordValidator(reader)
         assert validator.validate(record)
-        assert records.from_bytes(msgpack.unpackb(validator.strip_value(record))) == PROVIDER
+        assert record_bytes.from_bytes(msgpack.unpackb(validator.strip_value(record))) == PROVIDER
 
 
 Change = Callable[[DHTRecord, Identity], DHTRecord]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from seshu_swarm import frames, records, wire
+from seshu_swarm import frames, record_bytes, wire
 from seshu_swarm.frames import FrameKind
 from seshu_swarm.protocol import Chunk, Hello, IntakeRequest, Message, SubmitAdapter
 from seshu_swarm.records import AdapterRecord
@@ -77,7 +77,7 @@ def messages() -> list[Message]:
         Pong(position=8, received=9, is_computing=True),
         SnapshotChunk(position=128, offset=0, total=5, data=b"state"),
         Notice(name="DRAINING"),
-        IntakeRequest(request=SubmitAdapter(record=records.to_bytes(adapter_record()))),
+        IntakeRequest(request=SubmitAdapter(record=record_bytes.to_bytes(adapter_record()))),
     ]
 
 

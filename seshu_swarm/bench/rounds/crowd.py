@@ -20,7 +20,7 @@ from hivemind.dht.validation import DHTRecord
 from hivemind.p2p import P2P
 from hivemind.utils.crypto import RSAPrivateKey
 
-from seshu_swarm import records
+from seshu_swarm import record_bytes
 from seshu_swarm.identity import Identity, load_or_create, peer_id_of
 from seshu_swarm.records import AdapterRecord
 from seshu_swarm.signing import SignedRecordValidator
@@ -93,7 +93,7 @@ class Crowd:
 
         async def store(donor: Identity, record: AdapterRecord) -> bool:
             async with at_once, asyncio.timeout(STORE_SECONDS):
-                data, expires = records.to_bytes(record), time.time() + record.ttl_seconds
+                data, expires = record_bytes.to_bytes(record), time.time() + record.ttl_seconds
                 stored = await self._node.store(record.key, data, expires, subkey=donor.peer_id)
                 return bool(stored)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from seshu_swarm import records
+from seshu_swarm import record_bytes
 from seshu_swarm.adapters.reader import Adapter, read_adapter
 from seshu_swarm.adapters.rules import AdapterRules
 from seshu_swarm.coordinator.rounds.intake import Intake
@@ -48,14 +48,14 @@ async def look_up(swarm: Swarm, intake: Intake) -> None:
         if found.record.purpose != "merge":
             continue
         try:
-            intake.take(found.owner, records.to_bytes(found.record))
+            intake.take(found.owner, record_bytes.to_bytes(found.record))
         except PeerError as error:
             logger.debug("announced adapter not taken: %s", error)
 
 
 def record_of(submission: Submission) -> AdapterRecord:
     """The donor's record, as it was handed in."""
-    record = records.from_bytes(submission.record)
+    record = record_bytes.from_bytes(submission.record)
     if not isinstance(record, AdapterRecord):
         raise UsageError(f"record of type {record.type}")
     return record

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
-from seshu_swarm import records
+from seshu_swarm import record_bytes
 from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.rounds.states import RETURNABLE, RoundState
 from seshu_swarm.coordinator.state.ledger import Ledger, Round, Submission
@@ -72,7 +72,7 @@ class Intake:
 
     def take(self, owner: str, data: bytes) -> Verdict:
         """Note an adapter for the open round. Raises RefusalError."""
-        record = records.from_bytes(data)
+        record = record_bytes.from_bytes(data)
         if not isinstance(record, AdapterRecord):
             raise refusal(Refusal.MALFORMED, f"a record of type {record.type}, not an adapter")
         if record.run_id != self._ledger.fact("run_id"):

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from seshu_swarm import log, packages, records
+from seshu_swarm import log, packages, record_bytes
 from seshu_swarm.data.hub_rows import licence_of
 from seshu_swarm.errors import DeadlineError, PeerError, PeerLostError, ResourceError
 from seshu_swarm.joining import Joined
@@ -131,7 +131,7 @@ async def submit(joined: Joined, record: AdapterRecord) -> Verdict | None:
 
     Raises RefusalError when the coordinator says no.
     """
-    return await _ask(joined, SubmitAdapter(record=records.to_bytes(record)))
+    return await _ask(joined, SubmitAdapter(record=record_bytes.to_bytes(record)))
 
 
 async def ask_verdict(joined: Joined, digest: str) -> Verdict | None:

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from seshu_swarm.fields import Count
 from seshu_swarm.pipeline.messages import MicrobatchId, Version
-from seshu_swarm.records import Count
 
 MAX_GROUPS = 1_000
 MAX_MEMBERS = 1_000
@@ -26,7 +26,6 @@ def _few_ids(table: dict[str, list[int]]) -> dict[str, list[int]]:
     return table
 
 
-PlanId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{1,100}#[0-9a-f]{8}$")]
 Group = Annotated[int, Field(ge=0, lt=MAX_GROUPS)]
 # Of `Version`: step, round; (-1, -1) is nothing.

@@ -9,18 +9,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from seshu_swarm.fields import Count, PlanId, Rate, ShortText
 from seshu_swarm.pipeline.protocol.fields import (
     MAX_GROUPS,
     MAX_MEMBERS,
     Group,
     Ids,
     Name,
-    PlanId,
     Round,
     VersionPair,
 )
 from seshu_swarm.protocol import Message
-from seshu_swarm.records import Count, Rate, ShortText
 
 STEPS = "seshu/steps"
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from seshu_swarm import checkpoints, identity, packages, records, references
+from seshu_swarm import checkpoints, identity, packages, record_bytes, references
 from seshu_swarm.adapters.reader import Adapter
 from seshu_swarm.children import Child, Children, Event
 from seshu_swarm.coordinator.research.config import RecordConfig
@@ -207,7 +207,9 @@ class Story:
         packages.publish_folder(fresh, self._folder.adapter(digest))
         owner = identity.load_or_create(self._work / "forgers" / member.name).peer_id
         record = self._record(adapter, digest, current, ledger)
-        Intake(ledger, lambda: ledger.round(current.number)).take(owner, records.to_bytes(record))
+        Intake(ledger, lambda: ledger.round(current.number)).take(
+            owner, record_bytes.to_bytes(record)
+        )
         self._notes.add(member, digest=digest, source=source)
 
     def _source(self, member: Member) -> str:
