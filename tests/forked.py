@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -66,7 +67,11 @@ class Forked:
         given = (module, list(arguments), str(log), dict(os.environ), writer)
         # A daemon of multiprocessing might start no children of its own.
         self._process = _context.Process(target=_become, args=given, daemon=False)
-        self._process.start()
+        with warnings.catch_warnings():
+            # A command that a test ran in this process ends all children, the one that forks too: both are
+            # started anew.
+            warnings.filterwarnings("ignore", "resource_tracker: process died", UserWarning)
+            self._process.start()
         writer.close()
         self.stdout = os.fdopen(os.dup(reader.fileno()), "rb")
         reader.close()
