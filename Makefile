@@ -33,7 +33,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	@failed=0; \
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not swarm" || failed=1; \
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 2 --dist loadfile -m "swarm and not alone" || failed=1; \
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder -m "swarm and not alone" || failed=1; \
 	$(BIN)/python -m pytest -q -m alone || failed=1; \
 	exit $$failed
 
