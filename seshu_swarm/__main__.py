@@ -2,9 +2,7 @@
 
 import sys
 
-from seshu_swarm import cli
 from seshu_swarm.bench.config import BenchConfig
-from seshu_swarm.cli import Command
 from seshu_swarm.data.building.config import DataBuildConfig
 from seshu_swarm.data.inspecting.config import DataInspectConfig
 from seshu_swarm.data.instructions.config import DataInstructionsConfig
@@ -15,6 +13,8 @@ from seshu_swarm.evaluate.config import EvaluateConfig
 from seshu_swarm.exporting.config import ExportConfig
 from seshu_swarm.planning.config import PlanConfig
 from seshu_swarm.presets.config import PresetsConfig
+from seshu_swarm.program import cli
+from seshu_swarm.program.cli import Command
 
 COMMANDS = (
     Command("demo", DemoConfig, "seshu_swarm.demo.run:run", "A whole swarm round on this machine."),

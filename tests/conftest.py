@@ -74,7 +74,7 @@ def free_port() -> int:
 @pytest.fixture(autouse=True)
 def log_as_before() -> Iterator[None]:
     """Undo what `log.configure` does to the whole process."""
-    from seshu_swarm import log
+    from seshu_swarm.program import log
 
     root, ours = logging.getLogger(), logging.getLogger("seshu_swarm")
     handlers, levels, log_format = root.handlers[:], (root.level, ours.level), log._format

@@ -13,20 +13,21 @@ from typing import Any, cast
 
 import torch
 
-from seshu_swarm import checkpoints, round_trips
-from seshu_swarm.channel import Channel
+from seshu_swarm import checkpoints
 from seshu_swarm.client.chain.routing import Offer
 from seshu_swarm.client.chain.session import RemoteSession
 from seshu_swarm.client.chain.terms import Terms
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError
+from seshu_swarm.exchange.session_messages import PUSHES
 from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.network import round_trips
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.hosted import Hosted
 from seshu_swarm.peer.served import ServedSpan
 from seshu_swarm.peer.serving import SpanService
-from seshu_swarm.protocol import SESSIONS, Message
-from seshu_swarm.session_messages import PUSHES
 from seshu_swarm.spans import Span
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import SESSIONS, Message
 from tests.conftest import TinyCheckpoint
 from tests.loopback import Loopback
 from tests.spans import make_guest

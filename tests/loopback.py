@@ -20,11 +20,12 @@ from hivemind.dht.node import DHTNode
 from hivemind.dht.routing import DHTID
 from hivemind.p2p import P2P, PeerID
 
-from seshu_swarm import identity, record_bytes
-from seshu_swarm.daemon import Listen
-from seshu_swarm.dht import Swarm
-from seshu_swarm.identity import Identity
-from seshu_swarm.records import Record
+from seshu_swarm.network import identity
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.network.identity import Identity
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import Record
 
 RUN_ID = "test-run"
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seshu_swarm.protocol import Message
+from seshu_swarm.streams.protocol import Message
 
 
 class Question(Message):

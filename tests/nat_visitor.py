@@ -13,9 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-from seshu_swarm import joining, packages
-from seshu_swarm.config import JoinConfig
-from seshu_swarm.references import Reference
+from seshu_swarm import packages
+from seshu_swarm.program.config import JoinConfig
+from seshu_swarm.run import joining
+from seshu_swarm.stores.references import Reference
 from seshu_swarm.stores.swarm import SwarmStore
 
 

@@ -15,17 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from seshu_swarm import round_trips
-from seshu_swarm.dht import Swarm
-from seshu_swarm.gradients import GRADIENTS
-from seshu_swarm.link import Link
+from seshu_swarm.exchange.gradients import GRADIENTS
+from seshu_swarm.network import round_trips
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.network.link import Link
+from seshu_swarm.network.round_trips import PINGS
 from seshu_swarm.peer.gradients import GradientService
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.protocol import BLOBS
-from seshu_swarm.records import ANNOUNCE_SECONDS, SpanRecord
-from seshu_swarm.round_trips import PINGS
+from seshu_swarm.records.kinds import ANNOUNCE_SECONDS, SpanRecord
 from seshu_swarm.spans import Span
 from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.streams.protocol import BLOBS
 from tests.loopback import RUN_ID, Loopback
 from tests.samples import run_record, span_record
 from tests.spans import Host, make_guest, start_host

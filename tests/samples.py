@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from seshu_swarm.identity import Identity
-from seshu_swarm.records import ProviderRecord, RunRecord, SpanRecord
+from seshu_swarm.network.identity import Identity
+from seshu_swarm.records.kinds import ProviderRecord, RunRecord, SpanRecord
 from tests.loopback import RUN_ID
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32

@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from seshu_swarm import wire
-from seshu_swarm.channel import Channel
 from seshu_swarm.client.chain.routing import Offer
-from seshu_swarm.dht import Swarm
-from seshu_swarm.edges import CLIENT_PART
-from seshu_swarm.peer.guest import Guest, Limits
-from seshu_swarm.peer.served import ServedSpan
-from seshu_swarm.peer.serving import SpanService
-from seshu_swarm.protocol import SESSIONS, Chunk, Message
-from seshu_swarm.session_messages import (
+from seshu_swarm.exchange.edges import CLIENT_PART
+from seshu_swarm.exchange.session_messages import (
     FROM_PART,
     PUSHES,
     AskSnapshot,
@@ -27,7 +20,14 @@ from seshu_swarm.session_messages import (
     PartOpened,
     SnapshotChunk,
 )
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.peer.guest import Guest, Limits
+from seshu_swarm.peer.served import ServedSpan
+from seshu_swarm.peer.serving import SpanService
 from seshu_swarm.spans import Span
+from seshu_swarm.streams import wire
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import SESSIONS, Chunk, Message
 from tests.loopback import Loopback
 
 if TYPE_CHECKING:

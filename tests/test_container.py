@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seshu_swarm import cli, config
+from seshu_swarm.program import cli, config
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE, COMPOSE = ROOT / "deploy/Dockerfile", ROOT / "deploy/compose.yaml"

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from seshu_swarm import cli, config, errors
-from seshu_swarm.cli import Command
+from seshu_swarm import errors
 from seshu_swarm.errors import SeshuError
+from seshu_swarm.program import cli, config
+from seshu_swarm.program.cli import Command
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seshu_swarm"

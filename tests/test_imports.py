@@ -10,19 +10,21 @@ import time
 
 import pytest
 
-from seshu_swarm.cli import Command
+from seshu_swarm.program.cli import Command
 
 HEAVY = ("torch", "hivemind", "transformers", "peft", "datasets", "mamba_ssm", "safetensors")
 PURE = [
-    *("__init__", "errors", "config", "cli", "log", "spans", "uids", "link", "records"),
-    *("protocol", "frames", "channel", "packages", "references"),
+    *("__init__", "errors", "packages", "spans", "program.config", "program.cli", "program.log"),
+    *("program.running", "records.kinds", "records.uids", "network.link", "network.line"),
+    *("streams.protocol", "streams.frames", "streams.channel", "streams.outbox"),
+    *("stores.references", "exchange.session_messages"),
     *("peer.config", "peer.roles", "peer.guest", "peer.__main__"),
     *("client.config", "client.chain.routing", "client.__main__", "__main__"),
     *("coordinator.config", "coordinator.rounds.states", "coordinator.state.ledger"),
     *("coordinator.state.run_folder", "coordinator.state.lineage", "coordinator.state.readings"),
     *("coordinator.upkeep.config", "coordinator.__main__", "demo.config", "bench.config"),
-    *("line", "peer.donating.verdicts"),
-    *("mamba.shape", "stores.base", "stores.file", "session_messages", "outbox", "running"),
+    "peer.donating.verdicts",
+    *("mamba.shape", "stores.base", "stores.file"),
     *("sessions.messages", "sessions.log", "sessions.part", "sessions.conversation"),
     *("sessions.recovery", "client.chain.patience"),
 ]
@@ -48,7 +50,7 @@ def test_a_light_module_loads_nothing_heavy(module: str) -> None:
 
 
 def test_a_heavy_import_would_be_seen() -> None:
-    assert "torch" in loaded_after("import seshu_swarm.wire")
+    assert "torch" in loaded_after("import seshu_swarm.streams.wire")
 
 
 def test_hosting_needs_torch_and_hivemind_and_nothing_of_training() -> None:

@@ -114,7 +114,7 @@ def test_the_reference_is_made_from_docstrings(pages: dict[Path, Page]) -> None:
         "seshu_swarm.errors.UnreachableError",
     ):
         assert name in reference.anchors
-    assert "seshu_swarm.link._wrong" not in reference.anchors
+    assert "seshu_swarm.network.link._wrong" not in reference.anchors
 
 
 def test_a_link_that_leads_nowhere_stops_the_build(tmp_path: Path) -> None:

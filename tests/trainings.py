@@ -20,7 +20,7 @@ from seshu_swarm.coordinator.opening import command as opening
 from seshu_swarm.coordinator.pretraining import command as pretraining
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
 from tests.swarms import Processes, RoleProcess
 
 D_MODEL, NUM_BLOCKS = 64, 4

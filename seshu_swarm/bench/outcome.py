@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from seshu_swarm import log
 from seshu_swarm.bench import BENCHES
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.errors import UsageError
-from seshu_swarm.reports import check_place, write_report
+from seshu_swarm.program import log
+from seshu_swarm.program.reports import check_place, write_report
 
 
 def run(settings: BenchConfig) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from seshu_swarm.config import JoinConfig, setting
 from seshu_swarm.dashboard import address
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import JoinConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from seshu_swarm import uids
 from seshu_swarm.client.config import StatusConfig
 from seshu_swarm.client.terminal.looking import look
 from seshu_swarm.dashboard.board import Board
@@ -23,10 +22,11 @@ from seshu_swarm.dashboard.seen import peers_of, remembered
 from seshu_swarm.dashboard.serving import listening, serve
 from seshu_swarm.dashboard.snapshot import Peer, Round, Run, Snapshot, Training
 from seshu_swarm.errors import SeshuError
-from seshu_swarm.joining import Joined, join
-from seshu_swarm.records import LedgerRecord, RoundRecord, RunRecord, TrainingRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records import uids
+from seshu_swarm.records.kinds import LedgerRecord, RoundRecord, RunRecord, TrainingRecord
+from seshu_swarm.run.joining import Joined, join
+from seshu_swarm.stores.references import Reference
 from seshu_swarm.stores.swarm import SwarmStore
 
 logger = logging.getLogger(__name__)

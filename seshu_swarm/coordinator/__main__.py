@@ -2,8 +2,6 @@
 
 import sys
 
-from seshu_swarm import cli
-from seshu_swarm.cli import Command
 from seshu_swarm.coordinator.config import (
     DashboardConfig,
     OpenConfig,
@@ -20,6 +18,8 @@ from seshu_swarm.coordinator.upkeep.config import (
     RevealConfig,
     RevokeConfig,
 )
+from seshu_swarm.program import cli
+from seshu_swarm.program.cli import Command
 
 ROLE = "seshu_swarm.coordinator"
 COMMANDS = (

@@ -6,10 +6,10 @@ import math
 import re
 from dataclasses import dataclass
 
-from seshu_swarm import link
-from seshu_swarm.config import NetworkConfig, OutputConfig, argument, setting
 from seshu_swarm.dashboard import address
 from seshu_swarm.errors import UsageError
+from seshu_swarm.network import link
+from seshu_swarm.program.config import NetworkConfig, OutputConfig, argument, setting
 
 LANGUAGES = ("hi", "ta", "bn")
 GATE_READINGS = 10  # after that the spent alpha asks for gains that few adapters bring

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from seshu_swarm import checkpoints, identity, joining, log, packages, running
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.adapters.merge.registry import method_of
 from seshu_swarm.coordinator.conducting.training import Training
 from seshu_swarm.coordinator.config import SCORED_TOKENS, SCORED_WINDOWS, RunConfig
@@ -31,17 +31,20 @@ from seshu_swarm.coordinator.web import service as web
 from seshu_swarm.coordinator.web.books import Books
 from seshu_swarm.coordinator.web.publishing import Publisher
 from seshu_swarm.coordinator.web.watching import Watch
-from seshu_swarm.daemon import Listen
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import ForkError, UnreachableError, UsageError
-from seshu_swarm.identity import Identity
-from seshu_swarm.link import Link
-from seshu_swarm.protocol import BLOBS, INTAKE
-from seshu_swarm.records import ANNOUNCE_SECONDS, CheckpointRecord, ProviderRecord, RunRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.running import Stop
+from seshu_swarm.network import identity
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.network.identity import Identity
+from seshu_swarm.network.link import Link
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import ANNOUNCE_SECONDS, CheckpointRecord, ProviderRecord, RunRecord
+from seshu_swarm.run import joining
 from seshu_swarm.stores.holder import Holder, HolderPolicy
-from seshu_swarm.threads import set_threads
+from seshu_swarm.stores.references import Reference
+from seshu_swarm.streams.protocol import BLOBS, INTAKE
+from seshu_swarm.training.threads import set_threads
 
 logger = logging.getLogger(__name__)
 

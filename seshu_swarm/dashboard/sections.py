@@ -17,12 +17,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from seshu_swarm import link
 from seshu_swarm.dashboard import charts, coverage, texts
 from seshu_swarm.dashboard.charts import Axes, Line
 from seshu_swarm.dashboard.languages import language_of
 from seshu_swarm.dashboard.snapshot import Change, Round, Snapshot
 from seshu_swarm.errors import LinkError
+from seshu_swarm.network import link
 
 MAX_ROUNDS, MAX_DONORS, MAX_CHECKPOINTS, MAX_LANGUAGES = 200, 100, 200, 32
 QUALITY = "bits per byte"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from seshu_swarm.dashboard.snapshot import Peer
-from seshu_swarm.records import LEASE_SECONDS, SpanRecord
+from seshu_swarm.records.kinds import LEASE_SECONDS, SpanRecord
 
 REMEMBERED_SECONDS = 900.0
 MAX_PEERS = 1_000

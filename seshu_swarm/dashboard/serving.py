@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from seshu_swarm import log
 from seshu_swarm.dashboard import address
 from seshu_swarm.dashboard.app import build
 from seshu_swarm.dashboard.board import Board
 from seshu_swarm.errors import PortTakenError, SeshuError, UsageError
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.running import Stop
 
 BACKLOG = 128
 MAX_CONNECTIONS = 256

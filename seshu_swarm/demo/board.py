@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from seshu_swarm.children import Event
+from seshu_swarm.program.children import Event
 
 BORING = frozenset({"progress", "token"})
 

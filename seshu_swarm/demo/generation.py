@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm import checkpoints
-from seshu_swarm.children import Child, Children, Event
 from seshu_swarm.data.holdout import read_holdout
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.demo.config import DemoConfig
 from seshu_swarm.mamba.whole import WholeModel
+from seshu_swarm.program.children import Child, Children, Event
 
 CLIENT = "seshu_swarm.client"
 GENERATE_SECONDS = 90.0

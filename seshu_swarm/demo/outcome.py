@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm.children import Event
 from seshu_swarm.demo.config import DemoConfig
 from seshu_swarm.demo.generation import Generation
 from seshu_swarm.demo.story import Told
 from seshu_swarm.errors import MismatchError
-from seshu_swarm.reports import Result, write_report
+from seshu_swarm.program.children import Event
+from seshu_swarm.program.reports import Result, write_report
 
 
 def show(told: Told, seconds: float, console: Console) -> None:

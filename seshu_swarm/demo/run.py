@@ -10,14 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from seshu_swarm import log, running
-from seshu_swarm.children import Children
 from seshu_swarm.demo import outcome
 from seshu_swarm.demo.board import Board
 from seshu_swarm.demo.config import DemoConfig
 from seshu_swarm.demo.story import Story, Told, phases
 from seshu_swarm.errors import EXIT_INTERRUPTED, UsageError, from_os_error
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.children import Children
+from seshu_swarm.program.running import Stop
 
 
 def run(settings: DemoConfig) -> int:

@@ -11,11 +11,11 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm.children import Child, Children, Event
 from seshu_swarm.demo.board import Board, Phase
 from seshu_swarm.demo.config import DemoConfig
 from seshu_swarm.demo.generation import Generation, generate_everywhere
 from seshu_swarm.errors import RoundError
+from seshu_swarm.program.children import Child, Children, Event
 
 COORDINATOR, PEER = "seshu_swarm.coordinator", "seshu_swarm.peer"
 HERE = ("--host", "127.0.0.1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seshu_swarm.config import JoinConfig, setting
+from seshu_swarm.program.config import JoinConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ import socket
 import time
 from dataclasses import dataclass
 
-from seshu_swarm.dial_back import GREETING
 from seshu_swarm.doctor.findings import Finding, failed, passed, warned
+from seshu_swarm.network.dial_back import GREETING
 
 DIAL_SECONDS = 5.0
 NEWEST = "check that its owner runs, and ask the maintainer for the newest link"

@@ -6,15 +6,16 @@ import logging
 
 from rich.console import Console
 
-from seshu_swarm import link, log, running
-from seshu_swarm.daemon import DAEMON_START_SECONDS, Listen
-from seshu_swarm.dht import RUN_RECORD_SECONDS
 from seshu_swarm.doctor import entrances, hub, machine, showing, software, swarm
 from seshu_swarm.doctor.config import DoctorConfig
 from seshu_swarm.doctor.findings import Finding, Grade, exit_code, failed, warned
 from seshu_swarm.errors import LinkError
-from seshu_swarm.link import Link
-from seshu_swarm.running import Stop
+from seshu_swarm.network import link
+from seshu_swarm.network.daemon import DAEMON_START_SECONDS, Listen
+from seshu_swarm.network.dht import RUN_RECORD_SECONDS
+from seshu_swarm.network.link import Link
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
 
 logger = logging.getLogger(__name__)
 

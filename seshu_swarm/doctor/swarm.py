@@ -17,19 +17,21 @@ from hivemind.dht.node import DHTNode
 from hivemind.p2p import P2P, PeerID
 from hivemind.proto import dht_pb2
 
-from seshu_swarm import frames, identity, packages, reach
-from seshu_swarm.daemon import Listen, start_daemon
-from seshu_swarm.dht import Found, Swarm
+from seshu_swarm import packages
 from seshu_swarm.doctor.findings import Finding, failed, passed, size, warned
 from seshu_swarm.errors import SeshuError
-from seshu_swarm.link import Link
+from seshu_swarm.network import identity, reach
+from seshu_swarm.network.daemon import Listen, start_daemon
+from seshu_swarm.network.dht import Found, Swarm
+from seshu_swarm.network.link import Link
+from seshu_swarm.network.reach import Kind, Reach
+from seshu_swarm.network.signing import ALLOWED_SKEW_SECONDS, SignedRecordValidator
 from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES
-from seshu_swarm.reach import Kind, Reach
-from seshu_swarm.records import RunRecord
-from seshu_swarm.signing import ALLOWED_SKEW_SECONDS, SignedRecordValidator
+from seshu_swarm.records.kinds import RunRecord
 from seshu_swarm.stores import receiving
 from seshu_swarm.stores.asking import LONG
 from seshu_swarm.stores.receiving import Wanted
+from seshu_swarm.streams import frames
 
 PING_SECONDS = 5.0
 # Enough to see a rate, little enough for a metered line.

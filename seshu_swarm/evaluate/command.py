@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
-from seshu_swarm import log
 from seshu_swarm.data.jsonl import BadRows
 from seshu_swarm.errors import UsageError
 from seshu_swarm.evaluate.config import ANSWERS, EvaluateConfig
@@ -26,7 +25,8 @@ from seshu_swarm.evaluate.showing.table import tables_of, tasks_table
 from seshu_swarm.evaluate.tasks.items import task_files
 from seshu_swarm.evaluate.texts import Texts, read_texts
 from seshu_swarm.packages import write_whole
-from seshu_swarm.reports import check_place, write_report
+from seshu_swarm.program import log
+from seshu_swarm.program.reports import check_place, write_report
 
 if TYPE_CHECKING:
     from seshu_swarm.evaluate.tasks.running import Scores

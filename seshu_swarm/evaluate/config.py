@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seshu_swarm.config import OutputConfig, argument, setting
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import OutputConfig, argument, setting
 
 TEXT, ANSWERS = "text", "answers"
 FLOORS = ("ngram", "ppmd", "xz")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seshu_swarm import log
 from seshu_swarm.errors import ResourceError
 from seshu_swarm.exporting.config import ExportConfig
 from seshu_swarm.exporting.placing import must_be_of_bytes, place_of, source_of
 from seshu_swarm.packages import digest_of
-from seshu_swarm.progress import Bar
-from seshu_swarm.reports import Result, check_place, write_report
+from seshu_swarm.program import log
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.reports import Result, check_place, write_report
 
 
 def run(settings: ExportConfig) -> int:

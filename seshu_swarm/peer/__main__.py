@@ -2,8 +2,6 @@
 
 import sys
 
-from seshu_swarm import cli
-from seshu_swarm.cli import Command
 from seshu_swarm.peer.config import (
     AdaptersConfig,
     AutoConfig,
@@ -12,6 +10,8 @@ from seshu_swarm.peer.config import (
     StatusConfig,
     TrainConfig,
 )
+from seshu_swarm.program import cli
+from seshu_swarm.program.cli import Command
 
 COMMANDS = (
     Command(

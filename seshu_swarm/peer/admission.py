@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import PackageError
+from seshu_swarm.exchange.payloads import BlockState, BlockStates, Hidden
+from seshu_swarm.exchange.session_messages import OpenPart
 from seshu_swarm.mamba.state import RecurrentState
-from seshu_swarm.payloads import BlockState, BlockStates, Hidden
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.hosted import Hosted, HostedParts
 from seshu_swarm.peer.served import ServedSpan
-from seshu_swarm.protocol import Chunk, Refusal
-from seshu_swarm.session_messages import OpenPart
 from seshu_swarm.sessions.messages import Open
 from seshu_swarm.sessions.part import Part
 from seshu_swarm.spans import Span
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Chunk, Refusal
 
 OPEN_SECONDS = 30.0
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from seshu_swarm import log
-from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import AutoConfig
 from seshu_swarm.peer.donating.donor import Donor, check
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.roles import Role, choose_role
 from seshu_swarm.peer.training.holding import hold
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.run.training_plan import find_training
 from seshu_swarm.spans import Span, coverage
-from seshu_swarm.training_plan import find_training
 
 
 def run(settings: AutoConfig) -> int:

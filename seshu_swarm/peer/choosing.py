@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from seshu_swarm.errors import UsageError
-from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.records import RunRecord
+from seshu_swarm.records.kinds import RunRecord
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.spans import Span, choose_span, coverage
 
 BYTES_PER_PARAMETER = 4

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 
 from seshu_swarm.adapters.rules import TARGETS
-from seshu_swarm.config import JoinConfig, OutputConfig, argument, setting
 from seshu_swarm.errors import UsageError
 from seshu_swarm.peer.guest import GuestConfig
+from seshu_swarm.program.config import JoinConfig, OutputConfig, argument, setting
 
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 TASK = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")

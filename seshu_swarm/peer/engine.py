@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from seshu_swarm.channel import refusal
+from seshu_swarm.exchange.payloads import BlockState, BlockStates, Hidden
 from seshu_swarm.mamba.state import RecurrentState
-from seshu_swarm.payloads import BlockState, BlockStates, Hidden
 from seshu_swarm.peer.hosted import Hosted
 from seshu_swarm.peer.served import Pace, ServedSpan
-from seshu_swarm.protocol import Refusal
 from seshu_swarm.sessions.messages import To
+from seshu_swarm.streams.channel import refusal
+from seshu_swarm.streams.protocol import Refusal
 
 logger = logging.getLogger(__name__)
 

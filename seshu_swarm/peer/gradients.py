@@ -20,10 +20,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from seshu_swarm import wire
-from seshu_swarm.channel import IDLE_SECONDS, Channel, refusal
 from seshu_swarm.errors import PeerLostError, ProtocolError
-from seshu_swarm.gradients import (
+from seshu_swarm.exchange.gradients import (
     MAX_PASS_TOKENS,
     MAX_PASSES_OF_ONE,
     AskPass,
@@ -34,8 +32,10 @@ from seshu_swarm.gradients import (
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.served import ServedSpan, Stopwatch
-from seshu_swarm.protocol import Refusal
 from seshu_swarm.spans import Span
+from seshu_swarm.streams import wire
+from seshu_swarm.streams.channel import IDLE_SECONDS, Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
 
 ASK_SECONDS = 10.0
 # The largest pass is 32 MB: at 10 Mbit/s.

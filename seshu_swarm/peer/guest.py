@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from seshu_swarm.config import setting
 from seshu_swarm.errors import MemoryLimitError, UsageError
 from seshu_swarm.packages import write_whole
+from seshu_swarm.program.config import setting
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", re.IGNORECASE)

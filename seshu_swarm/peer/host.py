@@ -12,11 +12,12 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import checkpoints, log, round_trips, running, waits
+from seshu_swarm import checkpoints
 from seshu_swarm.errors import MemoryLimitError, SeshuError
-from seshu_swarm.following import Follower
-from seshu_swarm.gradients import GRADIENTS
-from seshu_swarm.joining import Joined, packages_of
+from seshu_swarm.exchange.gradients import GRADIENTS
+from seshu_swarm.exchange.session_messages import PUSHES
+from seshu_swarm.network import round_trips
+from seshu_swarm.network.round_trips import PINGS
 from seshu_swarm.peer import memory, status
 from seshu_swarm.peer.choosing import choose_blocks
 from seshu_swarm.peer.config import HostConfig
@@ -26,14 +27,15 @@ from seshu_swarm.peer.keeping import Keeper, policy_of
 from seshu_swarm.peer.moving import Mover
 from seshu_swarm.peer.served import ServedSpan, bytes_to_host
 from seshu_swarm.peer.serving import SpanService
-from seshu_swarm.protocol import BLOBS, SESSIONS
-from seshu_swarm.records import ANNOUNCE_SECONDS, ProviderRecord, SpanRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.round_trips import PINGS
-from seshu_swarm.running import Stop
-from seshu_swarm.session_messages import PUSHES
+from seshu_swarm.program import log, running, waits
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import ANNOUNCE_SECONDS, ProviderRecord, SpanRecord
+from seshu_swarm.run.following import Follower
+from seshu_swarm.run.joining import Joined, packages_of
 from seshu_swarm.spans import Span
 from seshu_swarm.stores.holder import Holder
+from seshu_swarm.stores.references import Reference
+from seshu_swarm.streams.protocol import BLOBS, SESSIONS
 
 logger = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from seshu_swarm.channel import refusal
 from seshu_swarm.errors import PeerLostError, RefusalError
-from seshu_swarm.outbox import Outbox
-from seshu_swarm.payloads import BlockState, BlockStates, Hidden
+from seshu_swarm.exchange.payloads import BlockState, BlockStates, Hidden
+from seshu_swarm.exchange.session_messages import OpenPart, SnapshotChunk
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.served import ServedSpan
-from seshu_swarm.protocol import Message, Refusal
-from seshu_swarm.session_messages import OpenPart, SnapshotChunk
 from seshu_swarm.sessions.part import Part
 from seshu_swarm.spans import Span
+from seshu_swarm.streams.channel import refusal
+from seshu_swarm.streams.outbox import Outbox
+from seshu_swarm.streams.protocol import Message, Refusal
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm import log, packages, running
-from seshu_swarm.dht import Swarm
+from seshu_swarm import packages
 from seshu_swarm.errors import PeerError, SeshuError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.packages import MANIFEST
-from seshu_swarm.records import ANNOUNCE_SECONDS, DAY_SECONDS, ProviderRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import ANNOUNCE_SECONDS, DAY_SECONDS, ProviderRecord
 from seshu_swarm.stores.holder import HolderPolicy
 
 logger = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 
 import torch
 
-from seshu_swarm import running
 from seshu_swarm.errors import EXIT_INTERRUPTED
-from seshu_swarm.joining import Joined, join
 from seshu_swarm.peer import screen
 from seshu_swarm.peer.config import LentConfig
 from seshu_swarm.peer.guest import Guest, Limits
-from seshu_swarm.running import Stop
+from seshu_swarm.program import running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import Joined, join
 
 Work = Callable[[Joined, Guest, Stop], Awaitable[bool]]
 

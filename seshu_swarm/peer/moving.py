@@ -8,11 +8,11 @@ import random
 import signal
 from collections.abc import Awaitable, Callable
 
-from seshu_swarm import log
 from seshu_swarm.errors import SeshuError
-from seshu_swarm.joining import Joined
 from seshu_swarm.peer.rebalancing import WORTH_MOVING, Load, better_span
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.spans import Span
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.peer.seen import Seen
-from seshu_swarm.progress import Shown
-from seshu_swarm.waits import Wait, lasting
+from seshu_swarm.program.progress import Shown
+from seshu_swarm.program.waits import Wait, lasting
 
 # Shown in places of their own, or of no interest to somebody who looks at the process itself.
 PLACED = {"role", "run", "blocks", "revision", "sessions", "steps", "tokens", "doing", "paused"}

@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from seshu_swarm import log, progress, waits
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.peer.seen import Seen
-from seshu_swarm.progress import Shown
+from seshu_swarm.program import log, progress, waits
+from seshu_swarm.program.progress import Shown
 
 DRAWN_PER_SECOND = 2
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seshu_swarm.peer.guest import Limits
-from seshu_swarm.progress import Shown
+from seshu_swarm.program.progress import Shown
 
 
 @dataclass

@@ -12,20 +12,11 @@ import logging
 import time
 from collections.abc import Sequence
 
-from seshu_swarm import edges, running, wire
-from seshu_swarm.channel import IDLE_SECONDS, Channel, refusal
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError, ProtocolError, RefusalError
-from seshu_swarm.outbox import Outbox
-from seshu_swarm.payloads import BlockState, Hidden
-from seshu_swarm.peer.admission import OPEN_SECONDS, Admission
-from seshu_swarm.peer.engine import Engine
-from seshu_swarm.peer.guest import Guest
-from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS, Hosted, HostedParts
-from seshu_swarm.peer.served import ServedSpan
-from seshu_swarm.protocol import Message, Refusal
-from seshu_swarm.pushing import Pushes
-from seshu_swarm.session_messages import (
+from seshu_swarm.exchange import edges
+from seshu_swarm.exchange.payloads import BlockState, Hidden
+from seshu_swarm.exchange.pushing import Pushes
+from seshu_swarm.exchange.session_messages import (
     BETWEEN_PARTS,
     FROM_CLIENT,
     AskSnapshot,
@@ -37,7 +28,18 @@ from seshu_swarm.session_messages import (
     ReroutePart,
     TrimPart,
 )
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.peer.admission import OPEN_SECONDS, Admission
+from seshu_swarm.peer.engine import Engine
+from seshu_swarm.peer.guest import Guest
+from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS, Hosted, HostedParts
+from seshu_swarm.peer.served import ServedSpan
+from seshu_swarm.program import running
 from seshu_swarm.sessions.messages import CLIENT, At, Attach, Piece, Reroute, Snapshot, To
+from seshu_swarm.streams import wire
+from seshu_swarm.streams.channel import IDLE_SECONDS, Channel, refusal
+from seshu_swarm.streams.outbox import Outbox
+from seshu_swarm.streams.protocol import Message, Refusal
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import psutil
 
-from seshu_swarm import log
 from seshu_swarm.errors import UsageError
 from seshu_swarm.packages import write_whole
 from seshu_swarm.peer import screen
 from seshu_swarm.peer.config import StatusConfig
 from seshu_swarm.peer.guest import Guest
+from seshu_swarm.program import log
 
 STATUS_FILE = "status.json"
 

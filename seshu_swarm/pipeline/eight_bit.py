@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from seshu_swarm import wire
 from seshu_swarm.errors import ProtocolError, shown
+from seshu_swarm.streams import wire
 
 BLOCK_SIZE = 64
 STEPS = 127

@@ -28,7 +28,7 @@ from seshu_swarm.pipeline.messages import (
     Version,
     Withdrawal,
 )
-from seshu_swarm.protocol import Refusal
+from seshu_swarm.streams.protocol import Refusal
 
 
 class StageLedger:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seshu_swarm import wire
 from seshu_swarm.errors import ProtocolError, shown
 from seshu_swarm.pipeline import eight_bit
+from seshu_swarm.streams import wire
 
 Packed = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from seshu_swarm.config import OutputConfig, setting
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import OutputConfig, setting
 
 # Assumed where nothing was measured: TinyLlama reports 0.56 for a Transformer on A100s
 # (arXiv:2401.02385); a scan is memory-bound, so less.

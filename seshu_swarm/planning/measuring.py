@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from seshu_swarm import reports
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.planning.arithmetic import training_flops
-from seshu_swarm.schedule import Budget, Schedule
-from seshu_swarm.threads import set_threads
-from seshu_swarm.training import Batch, train
+from seshu_swarm.program import reports
+from seshu_swarm.training.loop import Batch, train
+from seshu_swarm.training.schedule import Budget, Schedule
+from seshu_swarm.training.threads import set_threads
 
 # As many as `pretrain` computes at once by default, and what fills a GPU.
 HOST_BATCH, DEVICE_BATCH = (4, 256), (8, 2_048)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from seshu_swarm import log
 from seshu_swarm.errors import UsageError
 from seshu_swarm.planning import accelerators, showing, sizes
 from seshu_swarm.planning.config import ASSUMED_MFU, PlanConfig
 from seshu_swarm.planning.planner import Means, Plan, make_plan
-from seshu_swarm.reports import check_place, write_report
+from seshu_swarm.program import log
+from seshu_swarm.program.reports import check_place, write_report
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seshu_swarm.planning.planner import Offer, Plan
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 
 def show(plan: Plan, source: str, console: Console) -> None:

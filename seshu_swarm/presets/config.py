@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seshu_swarm.config import OutputConfig, setting
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import OutputConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm import log
 from seshu_swarm.presets.catalogue import Preset, all_presets, find
 from seshu_swarm.presets.config import PresetsConfig
+from seshu_swarm.program import log
 
 
 def run(settings: PresetsConfig) -> int:

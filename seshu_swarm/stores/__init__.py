@@ -1,5 +1,6 @@
 """Stores of packages: one small interface, three implementations.
 
+    references  where a package lies (pure)
     file        folders of this machine
     swarm       any peer that announced the package; no account needed
     hub         the Hugging Face Hub, by commit

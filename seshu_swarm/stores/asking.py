@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from seshu_swarm.dht import DIAL_SECONDS
 from seshu_swarm.errors import DeadlineError, DigestError, PeerError, PeerLostError
+from seshu_swarm.network.dht import DIAL_SECONDS
 from seshu_swarm.stores.base import MIN_BYTES_PER_SECOND
 
 logger = logging.getLogger(__name__)

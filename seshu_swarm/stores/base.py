@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from seshu_swarm import packages
 from seshu_swarm.errors import DigestError, PackageError
 from seshu_swarm.packages import PARTIAL, FileEntry, Manifest
-from seshu_swarm.references import Reference
+from seshu_swarm.stores.references import Reference
 
 # A giver that keeps just below every time-out must not hold a transfer for ever.
 MIN_BYTES_PER_SECOND = 10_000

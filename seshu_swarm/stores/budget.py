@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from seshu_swarm.channel import refusal
-from seshu_swarm.protocol import Refusal
+from seshu_swarm.streams.channel import refusal
+from seshu_swarm.streams.protocol import Refusal
 
 DAY_SECONDS = 86_400.0
 

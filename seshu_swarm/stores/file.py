@@ -10,9 +10,9 @@ from pathlib import Path
 from seshu_swarm import packages
 from seshu_swarm.errors import DigestError, from_os_error
 from seshu_swarm.packages import MANIFEST, FileEntry, Manifest
-from seshu_swarm.references import Reference
 from seshu_swarm.stores.base import alone_in, missing, partial_of, settle
 from seshu_swarm.stores.limits import Admit, anything
+from seshu_swarm.stores.references import Reference
 
 
 class FileStore:

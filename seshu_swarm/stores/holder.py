@@ -15,7 +15,6 @@ from pathlib import Path
 from secrets import token_hex
 
 from seshu_swarm import packages
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import (
     DeadlineError,
     DigestError,
@@ -23,7 +22,11 @@ from seshu_swarm.errors import (
     from_os_error,
 )
 from seshu_swarm.packages import MANIFEST, Manifest
-from seshu_swarm.protocol import (
+from seshu_swarm.stores.base import deadline_of, missing, settle
+from seshu_swarm.stores.budget import Budget
+from seshu_swarm.stores.limits import MAX_ADAPTER_BYTES
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import (
     CHUNK_BYTES,
     BlobRequest,
     Chunk,
@@ -33,9 +36,6 @@ from seshu_swarm.protocol import (
     Stored,
     WantFiles,
 )
-from seshu_swarm.stores.base import deadline_of, missing, settle
-from seshu_swarm.stores.budget import Budget
-from seshu_swarm.stores.limits import MAX_ADAPTER_BYTES
 
 logger = logging.getLogger(__name__)
 

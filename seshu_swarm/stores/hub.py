@@ -27,7 +27,6 @@ from seshu_swarm.errors import (
     from_os_error,
 )
 from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest
-from seshu_swarm.references import Reference
 from seshu_swarm.stores.base import (
     MIN_BYTES_PER_SECOND,
     alone_in,
@@ -37,6 +36,7 @@ from seshu_swarm.stores.base import (
     settle,
 )
 from seshu_swarm.stores.limits import MAX_ADAPTER_BYTES, Admit, anything
+from seshu_swarm.stores.references import Reference
 from seshu_swarm.stores.repository import ANSWER_SECONDS, HubRepository, hub_error
 
 logger = logging.getLogger(__name__)

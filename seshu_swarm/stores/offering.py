@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import ProtocolError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.packages import Manifest
-from seshu_swarm.protocol import (
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import (
     BLOBS,
     CHUNK_BYTES,
     BlobRequest,

@@ -10,11 +10,11 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DeadlineError, ProtocolError
-from seshu_swarm.protocol import BLOBS, BlobRequest, Chunk, FetchFile
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.stores.asking import Patience
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import BLOBS, BlobRequest, Chunk, FetchFile
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from seshu_swarm import packages, uids
-from seshu_swarm.dht import Swarm
+from seshu_swarm import packages
 from seshu_swarm.errors import (
     DigestError,
     PeerError,
@@ -26,15 +25,17 @@ from seshu_swarm.errors import (
     ProtocolError,
     from_os_error,
 )
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.packages import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest
-from seshu_swarm.records import ProviderRecord
-from seshu_swarm.references import Reference
+from seshu_swarm.records import uids
+from seshu_swarm.records.kinds import ProviderRecord
 from seshu_swarm.stores import asking, receiving
 from seshu_swarm.stores.asking import Patience, Providers
 from seshu_swarm.stores.base import alone_in, missing, partial_of, settle
 from seshu_swarm.stores.limits import Admit, anything
 from seshu_swarm.stores.offering import offer
 from seshu_swarm.stores.receiving import Wanted
+from seshu_swarm.stores.references import Reference
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from seshu_swarm import link as links
-from seshu_swarm.channel import Channel
 from seshu_swarm.errors import PeerError
+from seshu_swarm.network import link as links
 from seshu_swarm.pipeline.messages import Phase, Status, Version
 from seshu_swarm.pipeline.protocol.converting import of_status
 from seshu_swarm.pipeline.protocol.fields import to_version
@@ -26,8 +25,9 @@ from seshu_swarm.pipeline.protocol.steps import (
     FeedMessage,
     OrderMessage,
 )
-from seshu_swarm.protocol import Message
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import Message
 from tests.loopback import Loopback
 from tests.peer.training.conducting import Peer
 

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from seshu_swarm import checkpoints, packages, record_bytes
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.adapters.delta import LowRankDelta
 from seshu_swarm.adapters.merge.apply import apply
 from seshu_swarm.adapters.merge.mixture import Mixture
@@ -36,6 +36,7 @@ from seshu_swarm.evaluate.accept import AcceptRule, Verdict
 from seshu_swarm.evaluate.bits import window_nats
 from seshu_swarm.evaluate.paired import Comparison, compare
 from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.records import encoding as record_bytes
 from tests.adapters.samples import lora_config
 from tests.coordinator.test_intake import adapter as record_of
 

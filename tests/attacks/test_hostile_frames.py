@@ -12,12 +12,13 @@ import msgpack
 import psutil
 import pytest
 
-from seshu_swarm import WIRE_VERSION, frames
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
+from seshu_swarm import WIRE_VERSION
 from seshu_swarm.errors import PeerError, PeerLostError, RefusalError
-from seshu_swarm.frames import FrameKind
-from seshu_swarm.protocol import Hello
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.streams import frames
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.frames import FrameKind
+from seshu_swarm.streams.protocol import Hello
 from tests.loopback import RUN_ID, Attacker, Loopback
 from tests.messages import Facts, Question
 
@@ -153,7 +154,7 @@ def test_announced_bytes_take_no_memory_until_they_come(
 def test_who_says_nothing_is_not_waited_for_forever(
     loopback: Loopback, server: Swarm, mallory: Attacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seshu_swarm.channel.HELLO_SECONDS", 0.2)
+    monkeypatch.setattr("seshu_swarm.streams.channel.HELLO_SECONDS", 0.2)
     with pytest.raises(PeerLostError):
         loopback.run(say(mallory, server, b""))
 

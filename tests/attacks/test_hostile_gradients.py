@@ -14,11 +14,8 @@ import pytest
 import torch
 
 from seshu_swarm import checkpoints
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import RefusalError
-from seshu_swarm.frames import FrameKind
-from seshu_swarm.gradients import (
+from seshu_swarm.exchange.gradients import (
     GRADIENTS,
     MAX_PASSES_OF_ONE,
     AskPass,
@@ -26,11 +23,14 @@ from seshu_swarm.gradients import (
     Propagate,
     Propagated,
 )
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer import gradients as service_module
 from seshu_swarm.peer.gradients import MAX_PASSES, GradientService
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.spans import Span
-from seshu_swarm.wire import pack_tensor, unpack_tensor
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.frames import FrameKind
+from seshu_swarm.streams.wire import pack_tensor, unpack_tensor
 from tests.conftest import TinyCheckpoint
 from tests.online import Online
 from tests.spans import Host, make_guest
@@ -297,7 +297,7 @@ def test_padding_with_any_numbers_changes_nothing(online: Online, mallory: Swarm
 
 PEAK = """
 import sys, torch
-from seshu_swarm.gradients import AskPass
+from seshu_swarm.exchange.gradients import AskPass
 from seshu_swarm.mamba.block import MambaBlock
 from seshu_swarm.mamba.kernels.choose import PLAIN, kernels_for, using
 from seshu_swarm.mamba.shape import MambaShape

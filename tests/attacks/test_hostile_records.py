@@ -11,10 +11,12 @@ from typing import Any
 import msgpack
 import pytest
 
-from seshu_swarm import WIRE_VERSION, record_bytes, records
-from seshu_swarm.dht import Swarm
-from seshu_swarm.records import ProviderRecord, SpanRecord
-from seshu_swarm.uids import provider_key, run_key, span_key
+from seshu_swarm import WIRE_VERSION
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records import kinds as records
+from seshu_swarm.records.kinds import ProviderRecord, SpanRecord
+from seshu_swarm.records.uids import provider_key, run_key, span_key
 from tests.loopback import RUN_ID, Attacker, Loopback, signed_value, soon
 from tests.samples import DIGEST, provider_record, run_record, span_record
 

@@ -10,16 +10,10 @@ import psutil
 import pytest
 import torch
 
-from seshu_swarm import outbox, pushing, wire
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
-from seshu_swarm.edges import CLIENT_PART, address, together
 from seshu_swarm.errors import PeerError, RefusalError
-from seshu_swarm.frames import FrameKind
-from seshu_swarm.peer import admission, serving
-from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS
-from seshu_swarm.protocol import SESSIONS, Message
-from seshu_swarm.session_messages import (
+from seshu_swarm.exchange import pushing
+from seshu_swarm.exchange.edges import CLIENT_PART, address, together
+from seshu_swarm.exchange.session_messages import (
     FROM_CLIENT,
     PUSHES,
     AskSnapshot,
@@ -34,6 +28,13 @@ from seshu_swarm.session_messages import (
     ReroutePart,
     SnapshotChunk,
 )
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.peer import admission, serving
+from seshu_swarm.peer.hosted import MAX_KEPT_TOKENS
+from seshu_swarm.streams import outbox, wire
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.frames import FrameKind
+from seshu_swarm.streams.protocol import SESSIONS, Message
 from tests.conftest import TinyCheckpoint
 from tests.fleets import TOLERANCE, Fleet, Member, pieces_of, worst
 from tests.loopback import Loopback

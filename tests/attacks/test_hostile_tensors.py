@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seshu_swarm import wire
 from seshu_swarm.errors import ProtocolError
+from seshu_swarm.streams import wire
 
 DATA = struct.pack("<4f", 1.0, 2.0, 3.0, 4.0)
 GOOD: dict[str, Any] = {"dtype": "float32", "shape": [1, 2, 2], "data": DATA}

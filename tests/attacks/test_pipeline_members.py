@@ -14,19 +14,20 @@ from typing import Any
 import pytest
 import torch
 
-from seshu_swarm import uids, wire
-from seshu_swarm.channel import Channel
-from seshu_swarm.config import JoinConfig
 from seshu_swarm.errors import PeerError, RefusalError
-from seshu_swarm.joining import join
 from seshu_swarm.pipeline.messages import MicrobatchId, Phase, Status, Version
 from seshu_swarm.pipeline.protocol.fields import of_version, peer_of, to_ids, to_version
 from seshu_swarm.pipeline.protocol.groups import AVERAGES, GiveShard
 from seshu_swarm.pipeline.protocol.passes import AskStagePass, PassRequest, StagePassed
 from seshu_swarm.pipeline.protocol.steps import CONDUCTOR_SECONDS, Enlist, FeedMessage, OrderMessage
 from seshu_swarm.pipeline.tensors import Packed, pack
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.training_plan import find_training
+from seshu_swarm.program.config import JoinConfig
+from seshu_swarm.records import uids
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.run.joining import join
+from seshu_swarm.run.training_plan import find_training
+from seshu_swarm.streams import wire
+from seshu_swarm.streams.channel import Channel
 from tests.attacks.intruding import Intruders, Puppet, ask_pass, enlist
 from tests.peer.training.conducting import Peer, Replica
 from tests.swarms import Processes, RoleProcess

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from seshu_swarm import packages, uids
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
+from seshu_swarm import packages
 from seshu_swarm.errors import PackageError, PeerLostError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.packages import FileEntry, Manifest
-from seshu_swarm.protocol import BLOBS
-from seshu_swarm.records import ProviderRecord
-from seshu_swarm.references import Reference
+from seshu_swarm.records import uids
+from seshu_swarm.records.kinds import ProviderRecord
 from seshu_swarm.stores.asking import MAX_STRANGERS, Patience
 from seshu_swarm.stores.limits import only_an_adapter
+from seshu_swarm.stores.references import Reference
 from seshu_swarm.stores.swarm import SwarmStore
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import BLOBS
 from tests.loopback import RUN_ID, Loopback, signed_value, soon
 from tests.stores.members import HANDLERS, Member, at_present
 

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from seshu_swarm import packages, record_bytes
-from seshu_swarm.channel import Channel
+from seshu_swarm import packages
 from seshu_swarm.coordinator.rounds.fetching import fetch_all
 from seshu_swarm.coordinator.rounds.gather import NO_HOLDER, Refused
 from seshu_swarm.coordinator.state.ledger import Ledger
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError
-from seshu_swarm.protocol import BLOBS, BlobRequest, Chunk, FetchFile
-from seshu_swarm.records import AdapterRecord, ProviderRecord
-from seshu_swarm.references import Reference
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord, ProviderRecord
 from seshu_swarm.stores.limits import only_an_adapter
+from seshu_swarm.stores.references import Reference
 from seshu_swarm.stores.swarm import SwarmStore
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import BLOBS, BlobRequest, Chunk, FetchFile
 from tests.loopback import RUN_ID, Loopback, signed_value, soon
 from tests.stores.members import HANDLERS, Member, at_present
 

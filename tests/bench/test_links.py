@@ -18,10 +18,10 @@ import pytest
 from seshu_swarm.bench.links.config import LinksConfig
 from seshu_swarm.bench.links.proxy import Proxy
 from seshu_swarm.bench.links.shaping import BURST_BYTES, Sender, Way
-from seshu_swarm.config import NetworkConfig
-from seshu_swarm.daemon import Listen
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import UsageError
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.program.config import NetworkConfig
 from tests.loopback import Loopback
 
 HOST = "127.0.0.1"

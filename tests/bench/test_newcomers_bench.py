@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from seshu_swarm import cli
 from seshu_swarm.bench.newcomers.contributing import Contribution
 from seshu_swarm.bench.newcomers.helping import _seconds, commands
 from seshu_swarm.bench.newcomers.install import minutes_at_10_mbit, results_of, rows_of
 from seshu_swarm.bench.newcomers.packages import Package, _size, base_requirements, packages_of
 from seshu_swarm.errors import SeshuError
+from seshu_swarm.program import cli
 
 
 def test_every_role_and_command_is_asked_for_help() -> None:

@@ -23,9 +23,9 @@ from seshu_swarm.bench.pipeline.config import AloneConfig
 from seshu_swarm.bench.pipeline.sizes import Sizes, fresh_base, write_text
 from seshu_swarm.data.own_text import read_text
 from seshu_swarm.errors import UsageError
-from seshu_swarm.feeding import packed_text
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.schedule import Schedule
+from seshu_swarm.training.feeding import packed_text
+from seshu_swarm.training.schedule import Schedule
 
 torch.set_num_threads(1)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from seshu_swarm import running
 from seshu_swarm.adapters.delta import module_norms
 from seshu_swarm.bench import BENCHES
 from seshu_swarm.bench.config import BenchConfig
@@ -21,8 +20,9 @@ from seshu_swarm.bench.rounds.spreading import Crowds, Spread
 from seshu_swarm.bench.rounds.world import Sizes, World
 from seshu_swarm.bench.rounds.worthless import worthless_adapters
 from seshu_swarm.errors import UsageError
-from seshu_swarm.identity import verify
-from seshu_swarm.uids import adapter_keys
+from seshu_swarm.network.identity import verify
+from seshu_swarm.program import running
+from seshu_swarm.records.uids import adapter_keys
 from tests.adapters.samples import made
 
 SMALL = Sizes(

@@ -24,8 +24,8 @@ from seshu_swarm.bench.swarm.stalls import Fault, StallRow
 from seshu_swarm.bench.swarm.summary import Times, quantile
 from seshu_swarm.bench.swarm.talk import Token
 from seshu_swarm.bench.swarm.village import Host, Village, free_ports
-from seshu_swarm.children import Children
 from seshu_swarm.errors import ResourceError, UsageError
+from seshu_swarm.program.children import Children
 
 MB = 1 << 20
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 from openai import AsyncOpenAI
 
-from seshu_swarm import checkpoints, round_trips
+from seshu_swarm import checkpoints
 from seshu_swarm.client.config import ServeConfig
 from seshu_swarm.client.gateway.answering import Gateway
 from seshu_swarm.client.gateway.keys import KeyRing
@@ -19,12 +19,13 @@ from seshu_swarm.client.gateway.limits import Allowances, Days
 from seshu_swarm.client.gateway.models import Models
 from seshu_swarm.client.gateway.serve import listen, listening
 from seshu_swarm.client.remote.model import RemoteModel
-from seshu_swarm.dht import Found, Swarm
-from seshu_swarm.joining import Joined
-from seshu_swarm.link import Link
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.round_trips import PINGS
-from seshu_swarm.running import Stop
+from seshu_swarm.network import round_trips
+from seshu_swarm.network.dht import Found, Swarm
+from seshu_swarm.network.link import Link
+from seshu_swarm.network.round_trips import PINGS
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.spans import Span
 from tests.conftest import TinyCheckpoint
 from tests.loopback import RUN_ID, Loopback

@@ -13,19 +13,19 @@ import torch
 from seshu_swarm import checkpoints
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.client.remote.token_session import TokenSession
-from seshu_swarm.config import JoinConfig
-from seshu_swarm.joining import Joined, join
-from seshu_swarm.link import Link, parse
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
+from seshu_swarm.network.link import Link, parse
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.guest import Guest, Limits
 from seshu_swarm.peer.host import HostingPeer
-from seshu_swarm.protocol import BLOBS
-from seshu_swarm.records import RunRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program.config import JoinConfig
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import RunRecord
+from seshu_swarm.run.joining import Joined, join
 from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.streams.protocol import BLOBS
 from tests.conftest import TinyCheckpoint
 from tests.loopback import RUN_ID, Loopback
 from tests.samples import run_record

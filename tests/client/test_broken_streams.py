@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
-from seshu_swarm.protocol import SESSIONS
-from seshu_swarm.session_messages import PUSHES
+from seshu_swarm.exchange.session_messages import PUSHES
+from seshu_swarm.streams.protocol import SESSIONS
 from tests.conftest import TinyCheckpoint
 from tests.fleets import SNAPSHOT_TOKENS, TOLERANCE, Fleet, Member, go_through, pieces_of, worst
 from tests.loopback import Loopback

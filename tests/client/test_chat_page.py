@@ -22,10 +22,10 @@ from seshu_swarm.client.gateway.models import Models
 from seshu_swarm.client.gateway.serve import listen, listening
 from seshu_swarm.client.remote.turns import Turn, conversation_ids
 from seshu_swarm.data.tokeniser import ByteTokeniser
-from seshu_swarm.dht import Found
-from seshu_swarm.joining import Joined
-from seshu_swarm.link import Link
-from seshu_swarm.running import Stop
+from seshu_swarm.network.dht import Found
+from seshu_swarm.network.link import Link
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.spans import Span
 from tests.browser import Opened, assert_accessible, assert_fits, browser, opened
 from tests.conftest import TinyCheckpoint

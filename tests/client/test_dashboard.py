@@ -21,14 +21,14 @@ from seshu_swarm.dashboard.public import (
     read_ledger,
 )
 from seshu_swarm.dashboard.snapshot import Snapshot
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PackageError
-from seshu_swarm.joining import Joined
-from seshu_swarm.link import Link
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.network.link import Link
 from seshu_swarm.packages import FileEntry, Manifest
-from seshu_swarm.protocol import BLOBS
-from seshu_swarm.records import LedgerRecord
+from seshu_swarm.records.kinds import LedgerRecord
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.streams.protocol import BLOBS
 from tests.coordinator.released_run import Released
 from tests.loopback import Loopback
 from tests.samples import run_record, span_record

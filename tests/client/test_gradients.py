@@ -11,13 +11,11 @@ import pytest
 import torch
 
 from seshu_swarm import checkpoints
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.client.chain.routing import Offer
 from seshu_swarm.client.pretrained.model import RemoteModelForCausalLM
 from seshu_swarm.client.remote.gradients import RemoteBlocks, grouped
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError, UsageError
-from seshu_swarm.gradients import (
+from seshu_swarm.exchange.gradients import (
     GRADIENTS,
     MAX_PASS_TOKENS,
     MAX_PASSES_OF_ONE,
@@ -28,10 +26,12 @@ from seshu_swarm.gradients import (
 )
 from seshu_swarm.mamba.model import SeshuMambaForCausalLM
 from seshu_swarm.mamba.whole import WholeModel
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.guest import Limits
-from seshu_swarm.protocol import Refusal
 from seshu_swarm.spans import Span
-from seshu_swarm.wire import pack_tensor
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
+from seshu_swarm.streams.wire import pack_tensor
 from tests.conftest import TinyCheckpoint
 from tests.online import Online
 from tests.spans import Host, make_guest

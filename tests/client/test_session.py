@@ -15,10 +15,10 @@ from seshu_swarm.client.chain.terms import Terms
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.client.remote.sampling import Sampler
 from seshu_swarm.client.remote.token_session import TokenSession
-from seshu_swarm.dht import Found
 from seshu_swarm.errors import PackageError, UsageError
-from seshu_swarm.joining import Joined
-from seshu_swarm.link import Link
+from seshu_swarm.network.dht import Found
+from seshu_swarm.network.link import Link
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.sessions.log import MAX_PIECE_TOKENS
 from tests.conftest import TinyCheckpoint
 from tests.fleets import SNAPSHOT_TOKENS, TOLERANCE, Fleet, Member, pieces_of, worst

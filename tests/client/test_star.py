@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from seshu_swarm import edges
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.routing import Offer
 from seshu_swarm.client.remote.model import RemoteModel
-from seshu_swarm.dht import Found, Swarm
-from seshu_swarm.joining import Joined
-from seshu_swarm.link import Link
-from seshu_swarm.session_messages import PUSHES
+from seshu_swarm.exchange import edges
+from seshu_swarm.exchange.session_messages import PUSHES
+from seshu_swarm.network.dht import Found, Swarm
+from seshu_swarm.network.link import Link
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.sessions.messages import CLIENT
 from tests.conftest import TinyCheckpoint
 from tests.fleets import TOLERANCE, Fleet, pieces_of, worst

@@ -13,10 +13,10 @@ from rich.console import Console
 from seshu_swarm.client.terminal.looking import Look, look
 from seshu_swarm.client.terminal.status import _print
 from seshu_swarm.client.terminal.tables import parts
-from seshu_swarm.dht import Found, Swarm
-from seshu_swarm.joining import Joined
-from seshu_swarm.link import Link
-from seshu_swarm.records import Record, RoundRecord
+from seshu_swarm.network.dht import Found, Swarm
+from seshu_swarm.network.link import Link
+from seshu_swarm.records.kinds import Record, RoundRecord
+from seshu_swarm.run.joining import Joined
 from tests.loopback import RUN_ID, Loopback
 from tests.samples import DIGEST, run_record, span_record
 

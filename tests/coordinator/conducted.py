@@ -12,7 +12,7 @@ from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import FIRST, Call, Effect, Phase, Version
 from seshu_swarm.pipeline.protocol.converting import of_status
 from seshu_swarm.pipeline.protocol.steps import Enlist, FedMessage
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
 from tests.peer.training.plans import plan_of
 
 PLAN = "0123456789abcdef"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seshu_swarm import checkpoints, record_bytes
+from seshu_swarm import checkpoints
 from seshu_swarm.coordinator.blind.judging import FinalWord
 from seshu_swarm.coordinator.blind.scoring import Comparisons
 from seshu_swarm.coordinator.rounds import report
@@ -24,8 +24,9 @@ from seshu_swarm.evaluate.paired import Comparison, compare
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.packages import publish_folder
-from seshu_swarm.records import AdapterRecord
-from seshu_swarm.references import Reference
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.stores.references import Reference
 
 SHAPE = MambaShape(d_model=32, num_blocks=2)
 LANGUAGES = ("hi", "ta")

@@ -18,7 +18,7 @@ from unittest import mock
 import safetensors.torch
 import torch
 
-from seshu_swarm import checkpoints, packages, record_bytes
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.adapters.delta import Delta, LowRankDelta
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.adapters.reader import read_adapter
@@ -39,8 +39,9 @@ from seshu_swarm.coordinator.state.lineage import Kind, Lineage
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.data.jsonl import document_of, read_items
 from seshu_swarm.data.text import Corpus, Document
-from seshu_swarm.records import AdapterRecord
-from seshu_swarm.schedule import Schedule
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.training.schedule import Schedule
 
 LANGUAGES = ("hi", "ta")
 RANK = 8

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from seshu_swarm import record_bytes
 from seshu_swarm.coordinator.config import OpenConfig, PretrainConfig
 from seshu_swarm.coordinator.opening import command as opening
 from seshu_swarm.coordinator.pretraining import command as pretraining
@@ -18,8 +17,9 @@ from seshu_swarm.data.catalogue import read_pretrain_shard, read_shard, shards_o
 from seshu_swarm.packages import read_manifest
 from seshu_swarm.peer.donating.lora import finetune
 from seshu_swarm.peer.donating.lora_settings import LoraSettings
-from seshu_swarm.records import AdapterRecord
-from seshu_swarm.references import Reference
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.stores.references import Reference
 
 RUN_ID = "small"
 

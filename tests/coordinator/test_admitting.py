@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from seshu_swarm import checkpoints, packages, record_bytes
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.adapters.controls import noise_control
 from seshu_swarm.adapters.delta import LowRankDelta, adapter_norm, delta_of
 from seshu_swarm.adapters.merge.mixture import Mixture
@@ -24,6 +24,7 @@ from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import RoundError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
+from seshu_swarm.records import encoding as record_bytes
 from tests.adapters.samples import RULES, lora_tensors, write_adapter
 from tests.coordinator.test_intake import adapter as record_of
 

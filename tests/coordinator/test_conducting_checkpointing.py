@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from seshu_swarm.channel import Channel
 from seshu_swarm.coordinator.conducting import checkpointing, collecting
 from seshu_swarm.coordinator.conducting.checkpointing import (
     MAX_FAILURES,
@@ -25,13 +24,14 @@ from seshu_swarm.coordinator.conducting.plan import open_plan
 from seshu_swarm.coordinator.conducting.service import StepsService
 from seshu_swarm.coordinator.conducting.stored import StoredStates, group_file
 from seshu_swarm.coordinator.config import RunConfig
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DeadlineError, DiskFullError, PeerLostError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.pipeline.messages import FIRST, Phase, Status
 from seshu_swarm.pipeline.protocol.converting import of_status
 from seshu_swarm.pipeline.protocol.groups import STATES, AskGroupState, GroupState
 from seshu_swarm.pipeline.protocol.steps import STEPS, Enlist, Enlisted
-from seshu_swarm.protocol import Chunk
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import Chunk
 from tests.coordinator.conducted import Clock, nothing_done
 from tests.coordinator.runs import Run, opened
 from tests.loopback import Loopback

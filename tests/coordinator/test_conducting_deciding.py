@@ -28,8 +28,8 @@ from seshu_swarm.coordinator.state.lineage import Kind
 from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.upkeep.gating import subject_of
 from seshu_swarm.errors import RoundError
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.schedule import Schedule
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.training.schedule import Schedule
 from tests.coordinator.runs import LANGUAGES, Run, opened
 
 torch.set_num_threads(1)

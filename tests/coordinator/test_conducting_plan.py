@@ -25,8 +25,8 @@ from seshu_swarm.coordinator.upkeep.config import RestoreConfig
 from seshu_swarm.errors import ProtocolError, UsageError
 from seshu_swarm.pipeline.conductor import Books
 from seshu_swarm.pipeline.messages import FIRST, MicrobatchId, Version
-from seshu_swarm.record_bytes import from_bytes, to_bytes
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.encoding import from_bytes, to_bytes
+from seshu_swarm.records.kinds import TrainingRecord
 from tests.coordinator.runs import Run, opened
 
 torch.set_num_threads(1)

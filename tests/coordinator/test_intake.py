@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from seshu_swarm import WIRE_VERSION, record_bytes
+from seshu_swarm import WIRE_VERSION
 from seshu_swarm.coordinator.rounds import gather, intake, report
 from seshu_swarm.coordinator.rounds.intake import MAX_ADAPTERS_PER_PEER, Intake, RateLimit
 from seshu_swarm.coordinator.rounds.states import ENDED, RoundState
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import ProtocolError, RefusalError, WireVersionError
-from seshu_swarm.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
-from seshu_swarm.records import AdapterRecord, Record
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord, Record
+from seshu_swarm.streams.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
 from tests.loopback import RUN_ID, Loopback
 from tests.samples import DIGEST, OTHER, provider_record
 

@@ -26,8 +26,8 @@ from seshu_swarm.data.windows import windows_of_documents
 from seshu_swarm.errors import DataError, UsageError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.schedule import Schedule
-from seshu_swarm.training import StepReport
+from seshu_swarm.training.loop import StepReport
+from seshu_swarm.training.schedule import Schedule
 
 torch.set_num_threads(1)
 

@@ -30,7 +30,7 @@ from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.data.holdout import Holdout
 from seshu_swarm.data.text import Row
 from seshu_swarm.errors import ForkError, SeshuError
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
 from tests import stock
 from tests.coordinator.released_run import LANGUAGES, OWNER, Released
 from tests.stores import hub_server

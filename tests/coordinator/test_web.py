@@ -16,7 +16,7 @@ from seshu_swarm.coordinator.web.books import Books
 from seshu_swarm.coordinator.web.watching import FACT, Watch, seen
 from seshu_swarm.dashboard.pages import Pages
 from seshu_swarm.dashboard.snapshot import Snapshot
-from seshu_swarm.link import Link
+from seshu_swarm.network.link import Link
 from tests.coordinator.released_run import OWNER, Released
 from tests.loopback import Loopback
 from tests.samples import span_record

@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from seshu_swarm.daemon import Listen
 from seshu_swarm.doctor import entrances, hub, machine, run, showing, software, swarm
 from seshu_swarm.doctor.config import DoctorConfig
 from seshu_swarm.doctor.entrances import Dialled, Place
 from seshu_swarm.doctor.findings import Finding, Grade, exit_code, failed, passed, warned
 from seshu_swarm.doctor.software import TorchFacts
 from seshu_swarm.doctor.swarm import Received
-from seshu_swarm.link import Link
-from seshu_swarm.reach import Kind, Reach
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.network.link import Link
+from seshu_swarm.network.reach import Kind, Reach
 from tests.loopback import RUN_ID, Loopback
 from tests.samples import run_record
 

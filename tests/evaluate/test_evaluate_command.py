@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from seshu_swarm import cli
 from seshu_swarm.__main__ import COMMANDS
 from seshu_swarm.evaluate.floors.ngram import ngram_nats
+from seshu_swarm.program import cli
 from tests.evaluate.nano import write_folder, write_lines, write_model
 
 

@@ -9,11 +9,11 @@ import torch
 
 from seshu_swarm import checkpoints
 from seshu_swarm.data import phrasebook
-from seshu_swarm.feeding import packed_text
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.schedule import Budget, Schedule
-from seshu_swarm.training import train
+from seshu_swarm.training.feeding import packed_text
+from seshu_swarm.training.loop import train
+from seshu_swarm.training.schedule import Budget, Schedule
 
 SHAPE = MambaShape(d_model=32, num_blocks=2)
 

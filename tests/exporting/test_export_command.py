@@ -9,8 +9,9 @@ from pathlib import Path
 import gguf
 import pytest
 
-from seshu_swarm import __main__, cli
+from seshu_swarm import __main__
 from seshu_swarm.errors import PackageError, UsageError
+from seshu_swarm.program import cli
 
 
 def export(*flags: str) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors import torch as safetensors_torch
 
-from seshu_swarm import __main__, checkpoints, cli, packages
+from seshu_swarm import __main__, checkpoints, packages
 from seshu_swarm.data import phrasebook
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.data.windows import windows_of_documents
@@ -21,6 +21,7 @@ from seshu_swarm.errors import DataError, DigestError, PackageError, UsageError
 from seshu_swarm.exporting.comparing import score
 from seshu_swarm.exporting.int8_linear import Int8Linear, rounded
 from seshu_swarm.exporting.int8_model import FILE, load_int8, projections, write_int8
+from seshu_swarm.program import cli
 
 torch.set_num_threads(1)
 

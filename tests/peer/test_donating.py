@@ -18,7 +18,7 @@ from seshu_swarm import packages
 from seshu_swarm.data.jsonl import row_line
 from seshu_swarm.data.phrasebook import rows_of
 from seshu_swarm.errors import DataError, RefusalError, SeshuError, TrainingError, UsageError
-from seshu_swarm.identity import load_or_create
+from seshu_swarm.network.identity import load_or_create
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating import donor
 from seshu_swarm.peer.donating.background import in_background
@@ -30,8 +30,8 @@ from seshu_swarm.peer.donating.rows import Dealt
 from seshu_swarm.peer.donating.tuning import tune
 from seshu_swarm.peer.donating.verdicts import word_of_verdict
 from seshu_swarm.peer.donating.waiting import LONGEST_PAUSE_SECONDS, pauses
-from seshu_swarm.protocol import Verdict
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
+from seshu_swarm.streams.protocol import Verdict
 from tests.conftest import TinyCheckpoint
 from tests.samples import run_record
 from tests.spans import make_guest

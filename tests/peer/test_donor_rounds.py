@@ -15,26 +15,26 @@ from random import Random
 import pytest
 import torch
 
-from seshu_swarm import uids
-from seshu_swarm.channel import Channel
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.states import ENDED, RoundState
 from seshu_swarm.coordinator.state.ledger import Ledger, Round, Submission
 from seshu_swarm.data.jsonl import row_line
 from seshu_swarm.data.phrasebook import rows_of
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DeadlineError
-from seshu_swarm.joining import Joined
-from seshu_swarm.link import Link
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.network.link import Link
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating import donor as donor_module
 from seshu_swarm.peer.donating import waiting
 from seshu_swarm.peer.donating.donor import Donor
 from seshu_swarm.peer.donating.waiting import _Desk
-from seshu_swarm.protocol import BLOBS, INTAKE
-from seshu_swarm.records import AdapterRecord, Record
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records import uids
+from seshu_swarm.records.kinds import AdapterRecord, Record
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import BLOBS, INTAKE
 from tests.conftest import TinyCheckpoint
 from tests.loopback import RUN_ID, Loopback
 from tests.samples import run_record

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from seshu_swarm.exchange.payloads import BlockState, Hidden
 from seshu_swarm.mamba.state import RecurrentState
-from seshu_swarm.payloads import BlockState, Hidden
 from seshu_swarm.peer import engine as engine_module
 from seshu_swarm.peer.engine import CHUNK_TOKENS, MAX_BATCH, Engine
 from seshu_swarm.peer.hosted import Hosted

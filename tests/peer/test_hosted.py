@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from seshu_swarm.errors import RefusalError
-from seshu_swarm.payloads import BlockState, Hidden
+from seshu_swarm.exchange.payloads import BlockState, Hidden
+from seshu_swarm.exchange.session_messages import OpenPart
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.peer.hosted import SESSION_SECONDS, Hosted, HostedParts
 from seshu_swarm.peer.served import ServedSpan
-from seshu_swarm.session_messages import OpenPart
 from seshu_swarm.sessions.messages import Open
 from seshu_swarm.sessions.part import Part
 from seshu_swarm.spans import Span

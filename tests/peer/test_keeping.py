@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from seshu_swarm import packages, uids
+from seshu_swarm import packages
 from seshu_swarm.packages import MANIFEST
 from seshu_swarm.peer.keeping import MAX_ANNOUNCED, Keeper, Kept, kept_in, to_drop
-from seshu_swarm.records import ProviderRecord
+from seshu_swarm.records import uids
+from seshu_swarm.records.kinds import ProviderRecord
 from tests.loopback import RUN_ID, Loopback
 
 DAY_SECONDS = 86_400.0

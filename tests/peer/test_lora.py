@@ -27,7 +27,6 @@ from seshu_swarm.data.prompts import encode_row, prompt_of
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import DataError, DigestError, TrainingError, UsageError
-from seshu_swarm.feeding import RowBatches, TextBatches
 from seshu_swarm.mamba.model import SeshuMambaForCausalLM
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
@@ -36,8 +35,9 @@ from seshu_swarm.peer.donating.lora import LoraResult, finetune
 from seshu_swarm.peer.donating.lora_model import check_trained, load_lora_model
 from seshu_swarm.peer.donating.lora_rows import hold_out
 from seshu_swarm.peer.donating.lora_settings import LoraSettings, lora_settings
-from seshu_swarm.schedule import Budget, Schedule
-from seshu_swarm.training import StepReport, train
+from seshu_swarm.training.feeding import RowBatches, TextBatches
+from seshu_swarm.training.loop import StepReport, train
+from seshu_swarm.training.schedule import Budget, Schedule
 
 torch.set_num_threads(1)
 

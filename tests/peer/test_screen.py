@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from seshu_swarm import progress, waits
 from seshu_swarm.peer import screen
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.peer.panel import panel
 from seshu_swarm.peer.seen import Seen
-from seshu_swarm.progress import Bar, Shown
-from seshu_swarm.waits import Wait
+from seshu_swarm.program import progress, waits
+from seshu_swarm.program.progress import Bar, Shown
+from seshu_swarm.program.waits import Wait
 from tests.conftest import TinyCheckpoint
 from tests.online import Online
 

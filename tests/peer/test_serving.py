@@ -9,14 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from seshu_swarm import checkpoints, wire
-from seshu_swarm.dht import Swarm
+from seshu_swarm import checkpoints
 from seshu_swarm.errors import PeerError, PeerLostError, RefusalError
-from seshu_swarm.mamba.state import RecurrentState
-from seshu_swarm.peer import hosted, serving
-from seshu_swarm.peer.guest import Limits
-from seshu_swarm.protocol import SESSIONS, Chunk
-from seshu_swarm.session_messages import (
+from seshu_swarm.exchange.session_messages import (
     EdgeAt,
     EdgePiece,
     Notice,
@@ -27,8 +22,14 @@ from seshu_swarm.session_messages import (
     SnapshotChunk,
     TrimPart,
 )
+from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.peer import hosted, serving
+from seshu_swarm.peer.guest import Limits
 from seshu_swarm.sessions.log import MAX_PIECE_TOKENS
 from seshu_swarm.spans import Span
+from seshu_swarm.streams import wire
+from seshu_swarm.streams.protocol import SESSIONS, Chunk
 from tests.conftest import TinyCheckpoint
 from tests.fleets import pieces_of
 from tests.loopback import Loopback

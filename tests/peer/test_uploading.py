@@ -13,7 +13,7 @@ import pytest
 from seshu_swarm import packages
 from seshu_swarm.errors import DeadlineError, PeerLostError
 from seshu_swarm.peer.donating.uploading import upload
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
 from tests.stores.hub_server import TOKEN, HubServer
 
 pytestmark = pytest.mark.swarm

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from seshu_swarm.channel import refusal
 from seshu_swarm.errors import RefusalError
 from seshu_swarm.peer.donating.verdicts import (
     passes_by_itself,
@@ -12,7 +11,8 @@ from seshu_swarm.peer.donating.verdicts import (
     word_of_refusal,
     word_of_verdict,
 )
-from seshu_swarm.protocol import Refusal, Verdict
+from seshu_swarm.streams.channel import refusal
+from seshu_swarm.streams.protocol import Refusal, Verdict
 
 
 def verdict(state: str, gain: str = "", next_step: str = "") -> Verdict:

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seshu_swarm import frames
 from seshu_swarm.data import phrasebook
 from seshu_swarm.errors import ProtocolError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.pipeline.eight_bit import BLOCK_SIZE, pack_tensor, unpack_tensor
-from seshu_swarm.schedule import Schedule
 from seshu_swarm.spans import Span
-from seshu_swarm.training import make_optimiser
+from seshu_swarm.streams import frames
+from seshu_swarm.training.loop import make_optimiser
+from seshu_swarm.training.schedule import Schedule
 
 
 def round_trip(tensor: Tensor, block_size: int = BLOCK_SIZE) -> Tensor:

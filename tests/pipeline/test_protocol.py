@@ -7,7 +7,7 @@ import pytest
 from seshu_swarm.errors import ProtocolError
 from seshu_swarm.pipeline.protocol.fields import MAX_IDS
 from seshu_swarm.pipeline.protocol.steps import MAX_ASKED, Enlist, FedMessage, StatusMessage
-from seshu_swarm.protocol import parse
+from seshu_swarm.streams.protocol import parse
 
 NAMES = [f"peer#{index:08x}" for index in range(100)]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from seshu_swarm import wire
 from seshu_swarm.errors import ProtocolError
 from seshu_swarm.pipeline import eight_bit
 from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
+from seshu_swarm.streams import wire
 
 SHAPE = (2, 3, 64)
 # Relative to the greatest number: half a step of 8 bits, and of bfloat16's 8 bits of mantissa.

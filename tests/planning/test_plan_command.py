@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from seshu_swarm import __main__, cli
+from seshu_swarm import __main__
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.planning import accelerators, measuring
 from seshu_swarm.planning.config import PlanConfig
 from seshu_swarm.planning.run import run
 from seshu_swarm.planning.sizes import SIZES
+from seshu_swarm.program import cli
 
 
 def plan(*flags: str) -> int:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from seshu_swarm import __main__, cli, config
+from seshu_swarm import __main__
 from seshu_swarm.errors import PackageError, UsageError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.planning import arithmetic, sizes
 from seshu_swarm.presets.catalogue import FOLDER, Preset, all_presets, find, read
+from seshu_swarm.program import cli, config
 
 PRESETS = all_presets()
 BASES = [preset for preset in PRESETS if preset.num_parameters]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # hivemind warns when it is imported, and pytest's filters come after this file
-    from seshu_swarm.dht import Swarm
+    from seshu_swarm.network.dht import Swarm
     from tests.loopback import Loopback
     from tests.stores.members import Member
 
 
 @pytest.fixture(scope="module")
 def swarms(loopback: Loopback) -> list[Swarm]:
-    from seshu_swarm.protocol import BLOBS
+    from seshu_swarm.streams.protocol import BLOBS
     from tests.stores.members import at_present
 
     swarms = [loopback.join(name) for name in ("first", "second", "fetcher")]

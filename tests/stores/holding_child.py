@@ -14,13 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from seshu_swarm import identity
-from seshu_swarm.channel import Channel
-from seshu_swarm.daemon import Listen
-from seshu_swarm.dht import Swarm
-from seshu_swarm.protocol import BLOBS, Chunk
-from seshu_swarm.records import ProviderRecord
+from seshu_swarm.network import identity
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.records.kinds import ProviderRecord
 from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import BLOBS, Chunk
 from tests.loopback import RUN_ID
 
 

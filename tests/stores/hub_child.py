@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import references
 from seshu_swarm.errors import SeshuError
+from seshu_swarm.stores import references
 from seshu_swarm.stores.hub import HubStore
 from seshu_swarm.stores.repository import HubRepository
 from tests.stores.hub_server import TOKEN, HubServer

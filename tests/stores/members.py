@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seshu_swarm import packages
-from seshu_swarm.channel import Channel, Handler
-from seshu_swarm.dht import Swarm
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.packages import Manifest
-from seshu_swarm.protocol import CHUNK_BYTES
-from seshu_swarm.records import ProviderRecord
-from seshu_swarm.references import Reference
+from seshu_swarm.records.kinds import ProviderRecord
 from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.stores.references import Reference
 from seshu_swarm.stores.swarm import SwarmStore
+from seshu_swarm.streams.channel import Channel, Handler
+from seshu_swarm.streams.protocol import CHUNK_BYTES
 from tests.loopback import RUN_ID, Loopback
 
 BIG = bytes(range(256)) * (CHUNK_BYTES * 5 // 2 // 256)  # two chunks and a half

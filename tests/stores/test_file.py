@@ -9,9 +9,9 @@ import pytest
 
 from seshu_swarm import packages
 from seshu_swarm.errors import AdapterError, DigestError, PackageError, SeshuError
-from seshu_swarm.references import Reference
 from seshu_swarm.stores.file import FileStore
 from seshu_swarm.stores.limits import only_an_adapter
+from seshu_swarm.stores.references import Reference
 
 
 @pytest.fixture

@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 
 from seshu_swarm import packages
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError, RefusalError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.packages import Manifest
-from seshu_swarm.protocol import (
+from seshu_swarm.stores import receiving
+from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.stores.receiving import Wanted
+from seshu_swarm.stores.references import Reference
+from seshu_swarm.stores.swarm import SwarmStore
+from seshu_swarm.streams.protocol import (
     BLOBS,
     BlobRequest,
     Chunk,
@@ -19,11 +24,6 @@ from seshu_swarm.protocol import (
     OfferPackage,
     WantFiles,
 )
-from seshu_swarm.references import Reference
-from seshu_swarm.stores import receiving
-from seshu_swarm.stores.holder import Holder, HolderPolicy
-from seshu_swarm.stores.receiving import Wanted
-from seshu_swarm.stores.swarm import SwarmStore
 from tests.loopback import Loopback
 from tests.stores.members import Member, fetch, hold, make
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from seshu_swarm import packages, references
+from seshu_swarm import packages
 from seshu_swarm.errors import UsageError
 from seshu_swarm.packages import MANIFEST
+from seshu_swarm.stores import references
 from seshu_swarm.stores.hub import ATTEMPTS
 from tests.stores.hub_child import DEADLINE_SECONDS, REPOSITORY, Child, hub_and_child
 from tests.stores.hub_server import TOKEN, HubServer

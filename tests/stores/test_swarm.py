@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from seshu_swarm import packages
-from seshu_swarm.dht import Found, Swarm
 from seshu_swarm.errors import PackageError, PeerLostError
-from seshu_swarm.protocol import (
+from seshu_swarm.network.dht import Found, Swarm
+from seshu_swarm.records.kinds import ProviderRecord
+from seshu_swarm.stores.references import Reference
+from seshu_swarm.stores.swarm import SwarmStore
+from seshu_swarm.streams.protocol import (
     CHUNK_BYTES,
 )
-from seshu_swarm.records import ProviderRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.stores.swarm import SwarmStore
 from tests.loopback import RUN_ID, Loopback
 from tests.stores.members import BIG, Member, fetch, hold
 

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from seshu_swarm import packages
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerLostError
-from seshu_swarm.protocol import CHUNK_BYTES
-from seshu_swarm.references import Reference
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.stores.asking import SHORT
+from seshu_swarm.stores.references import Reference
 from seshu_swarm.stores.swarm import SwarmStore
+from seshu_swarm.streams.protocol import CHUNK_BYTES
 from tests.loopback import Loopback
 
 pytestmark = pytest.mark.swarm

@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 from seshu_swarm import packages
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.packages import MANIFEST
-from seshu_swarm.protocol import (
+from seshu_swarm.records.kinds import ProviderRecord
+from seshu_swarm.stores.asking import LONG
+from seshu_swarm.stores.references import Reference
+from seshu_swarm.stores.swarm import SwarmStore
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import (
     CHUNK_BYTES,
     BlobRequest,
     Chunk,
     FetchFile,
     WantFiles,
 )
-from seshu_swarm.records import ProviderRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.stores.asking import LONG
-from seshu_swarm.stores.swarm import SwarmStore
 from tests.loopback import RUN_ID, Loopback
 from tests.stores.members import BIG, HANDLERS, Member, hold
 

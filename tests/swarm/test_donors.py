@@ -23,8 +23,8 @@ from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.data.jsonl import row_line
 from seshu_swarm.data.phrasebook import rows_of
 from seshu_swarm.mamba.model import SeshuMambaForCausalLM
-from seshu_swarm.protocol import BLOBS, INTAKE
 from seshu_swarm.stores.holder import Holder, HolderPolicy
+from seshu_swarm.streams.protocol import BLOBS, INTAKE
 from tests.conftest import TinyCheckpoint
 from tests.loopback import RUN_ID
 from tests.online import Online

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from seshu_swarm import cli
 from seshu_swarm.__main__ import COMMANDS
 from seshu_swarm.evaluate.models.opening import open_model
+from seshu_swarm.program import cli
 from tests.conftest import TinyCheckpoint
 from tests.evaluate.nano import write_folder
 from tests.swarms import Processes, open_run

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import torch
 
-from seshu_swarm import frames, record_bytes, wire
-from seshu_swarm.frames import FrameKind
-from seshu_swarm.protocol import Chunk, Hello, IntakeRequest, Message, SubmitAdapter
-from seshu_swarm.records import AdapterRecord
-from seshu_swarm.session_messages import (
+from seshu_swarm.exchange.session_messages import (
     AskSnapshot,
     EdgeAt,
     EdgeAttach,
@@ -26,6 +22,11 @@ from seshu_swarm.session_messages import (
     SnapshotChunk,
     TrimPart,
 )
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.streams import frames, wire
+from seshu_swarm.streams.frames import FrameKind
+from seshu_swarm.streams.protocol import Chunk, Hello, IntakeRequest, Message, SubmitAdapter
 
 PATH = Path(__file__).parent / "messages.json"
 PART, OTHER = bytes(range(16)), bytes(range(16, 32))

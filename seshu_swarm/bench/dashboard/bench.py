@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from seshu_swarm import running
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.outcome import Outcome
-from seshu_swarm.children import Children
 from seshu_swarm.errors import UsageError
-from seshu_swarm.progress import Bar
-from seshu_swarm.running import Stop
+from seshu_swarm.program import running
+from seshu_swarm.program.children import Children
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.running import Stop
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser

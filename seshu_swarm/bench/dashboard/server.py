@@ -12,7 +12,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from seshu_swarm import log, running
 from seshu_swarm.bench.dashboard.folder import note_peers, write_folder
 from seshu_swarm.bench.dashboard.world import snapshot
 from seshu_swarm.coordinator.state.ledger import Ledger
@@ -20,7 +19,8 @@ from seshu_swarm.coordinator.web.books import Books
 from seshu_swarm.dashboard.board import Board
 from seshu_swarm.dashboard.serving import listening, serve
 from seshu_swarm.dashboard.snapshot import Snapshot
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
 
 WATCH_SECONDS = 10.0
 

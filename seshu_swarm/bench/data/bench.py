@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm import log
 from seshu_swarm.bench.config import LOOPBACK, BenchConfig
 from seshu_swarm.bench.data.building import Measured, build
 from seshu_swarm.bench.data.making import (
@@ -27,6 +26,7 @@ from seshu_swarm.bench.data.making import (
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.data.catalogue import read_pretrain_shard
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program import log
 
 NUM_WORKERS = 2
 NUM_PLANTED = 2_000

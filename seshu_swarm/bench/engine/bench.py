@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from rich.console import Console
 
-from seshu_swarm import log
 from seshu_swarm.bench.config import LOOPBACK, BenchConfig
 from seshu_swarm.bench.engine import tables
 from seshu_swarm.bench.engine.book import Book
@@ -18,7 +17,8 @@ from seshu_swarm.bench.engine.results import results_of
 from seshu_swarm.bench.engine.sizes import Sizes
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.errors import UsageError
-from seshu_swarm.progress import Bar
+from seshu_swarm.program import log
+from seshu_swarm.program.progress import Bar
 
 
 def run_bench(settings: BenchConfig) -> Outcome:

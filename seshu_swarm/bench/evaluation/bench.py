@@ -8,7 +8,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm import log
 from seshu_swarm.bench.config import LOOPBACK, BenchConfig
 from seshu_swarm.bench.evaluation.work import (
     Proven,
@@ -21,6 +20,7 @@ from seshu_swarm.bench.evaluation.work import (
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.program import log
 
 D_MODEL, NUM_BLOCKS = 256, 4
 DOCUMENTS, PROVEN_DOCUMENTS = 4, 8

@@ -2,9 +2,9 @@
 
 import sys
 
-from seshu_swarm import cli
 from seshu_swarm.bench.links.config import LinksConfig
-from seshu_swarm.cli import Command
+from seshu_swarm.program import cli
+from seshu_swarm.program.cli import Command
 
 COMMANDS = (
     Command(

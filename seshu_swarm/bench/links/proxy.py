@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 from random import Random
 
-from seshu_swarm import log, running
 from seshu_swarm.bench.links.config import LinksConfig
 from seshu_swarm.bench.links.shaping import CHUNK_BYTES, Sender, Way
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
 
 HOST = "127.0.0.1"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

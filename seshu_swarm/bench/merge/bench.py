@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm import log
 from seshu_swarm.adapters.merge.registry import MERGE_METHODS, OUTER_METHODS
 from seshu_swarm.bench.config import LOOPBACK, BenchConfig
 from seshu_swarm.bench.merge import mergekit
@@ -19,7 +18,8 @@ from seshu_swarm.bench.merge.child import Measured, Task, measure_in_child
 from seshu_swarm.bench.merge.sizes import Sizes
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.errors import UsageError
-from seshu_swarm.progress import Bar
+from seshu_swarm.program import log
+from seshu_swarm.program.progress import Bar
 
 MIB = 1 << 20
 METHODS = (

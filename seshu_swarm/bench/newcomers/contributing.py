@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm.children import Child, Children, Event
+from seshu_swarm.program.children import Child, Children, Event
 
 COORDINATOR, PEER = "seshu_swarm.coordinator", "seshu_swarm.peer"
 LANGUAGE = "hi"

@@ -10,8 +10,8 @@ import time
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.bench.swarm import tables
-from seshu_swarm.cli import Command
 from seshu_swarm.errors import SeshuError
+from seshu_swarm.program.cli import Command
 
 MODULES = ("seshu_swarm", "seshu_swarm.peer", "seshu_swarm.client", "seshu_swarm.coordinator")
 TIMES = 3

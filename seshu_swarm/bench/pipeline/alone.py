@@ -16,14 +16,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from seshu_swarm import checkpoints, log
+from seshu_swarm import checkpoints
 from seshu_swarm.bench.pipeline.config import AloneConfig
 from seshu_swarm.data.own_text import read_text
-from seshu_swarm.feeding import packed_text
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.schedule import Schedule
+from seshu_swarm.program import log
 from seshu_swarm.spans import Span
-from seshu_swarm.training import make_optimiser
+from seshu_swarm.training.feeding import packed_text
+from seshu_swarm.training.loop import make_optimiser
+from seshu_swarm.training.schedule import Schedule
 
 
 def run(settings: AloneConfig) -> int:

@@ -12,7 +12,7 @@ from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.bench.pipeline import churn, equality, joining, links, throughput, wire
 from seshu_swarm.bench.swarm.playing import Stage, play
 from seshu_swarm.errors import UsageError
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 SECTIONS: dict[str, Callable[[Stage], Awaitable[Outcome]]] = {
     "equality": equality.measure,

@@ -21,7 +21,7 @@ from seshu_swarm.bench.pipeline.sizes import Sizes
 from seshu_swarm.bench.pipeline.town import Town, town
 from seshu_swarm.bench.swarm import tables
 from seshu_swarm.bench.swarm.playing import Stage
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 REPLICAS = 2
 CHURN_SECONDS, KILL_SECONDS = 300.0, 20.0

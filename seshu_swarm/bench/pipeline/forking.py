@@ -15,8 +15,8 @@ import signal
 import socket
 import sys
 
-from seshu_swarm import log
 from seshu_swarm.bench.pipeline.config import ForkingConfig
+from seshu_swarm.program import log
 
 
 def run(settings: ForkingConfig) -> int:

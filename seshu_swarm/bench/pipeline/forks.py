@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seshu_swarm.bench.swarm.village import PEER
-from seshu_swarm.children import Child, Children, OnEvent
+from seshu_swarm.program.children import Child, Children, OnEvent
 
 PIPELINE = "seshu_swarm.bench.pipeline"
 # Named only: what a peer imports when its command is chosen.

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 
-from seshu_swarm.children import Event
+from seshu_swarm.program.children import Event
 
 Id = tuple[str, int]
 

@@ -11,7 +11,7 @@ from seshu_swarm.bench.pipeline.sizes import Sizes
 from seshu_swarm.bench.pipeline.town import STEP_SECONDS, Town, town
 from seshu_swarm.bench.swarm import tables
 from seshu_swarm.bench.swarm.playing import Stage
-from seshu_swarm.children import Event
+from seshu_swarm.program.children import Event
 
 STEPS_BEFORE = 3
 # Digests are told every tenth step.

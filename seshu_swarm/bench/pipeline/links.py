@@ -17,7 +17,7 @@ from seshu_swarm.bench.pipeline.sizes import Sizes
 from seshu_swarm.bench.pipeline.town import town
 from seshu_swarm.bench.swarm import tables
 from seshu_swarm.bench.swarm.playing import Stage
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 STEPS = 8
 WARM_STEPS = 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from seshu_swarm.bench.pipeline.forks import PIPELINE
 from seshu_swarm.bench.pipeline.sizes import Sizes, fresh_base, write_text
 from seshu_swarm.bench.swarm.playing import Stage
-from seshu_swarm.children import Child, Children, Event
+from seshu_swarm.program.children import Child, Children, Event
 
 STEP_SECONDS = 120.0
 # Of microbatches, after the first, which is not measured.

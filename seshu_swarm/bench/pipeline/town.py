@@ -10,14 +10,14 @@ from pathlib import Path
 
 import psutil
 
-from seshu_swarm import running
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.pipeline.forks import Forks
 from seshu_swarm.bench.pipeline.heard import Heard, Step
 from seshu_swarm.bench.pipeline.sizes import LANGUAGE, Sizes, fresh_base, write_text
 from seshu_swarm.bench.swarm.playing import Stage
 from seshu_swarm.bench.swarm.village import PEER, Host, Village, where
-from seshu_swarm.children import Child, Children
+from seshu_swarm.program import running
+from seshu_swarm.program.children import Child, Children
 
 # A first step may wait for compilers; a later one for whoever was killed.
 STEP_SECONDS = 120.0

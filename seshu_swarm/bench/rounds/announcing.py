@@ -11,11 +11,11 @@ import signal
 import time
 from pathlib import Path
 
-from seshu_swarm import log, running
 from seshu_swarm.bench.rounds.config import CrowdConfig
 from seshu_swarm.bench.rounds.crowd import Crowd, new_donor, record_of_donor
-from seshu_swarm.identity import Identity
-from seshu_swarm.running import Stop
+from seshu_swarm.network.identity import Identity
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
 
 
 def run(settings: CrowdConfig) -> int:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import running
 from seshu_swarm.adapters.reader import Adapter
 from seshu_swarm.bench.config import LOOPBACK, BenchConfig
 from seshu_swarm.bench.outcome import Outcome
@@ -26,7 +25,8 @@ from seshu_swarm.bench.rounds.world import Sizes, World
 from seshu_swarm.bench.rounds.worthless import worthless_adapters
 from seshu_swarm.bench.swarm import tables
 from seshu_swarm.errors import UsageError
-from seshu_swarm.progress import Bar
+from seshu_swarm.program import running
+from seshu_swarm.program.progress import Bar
 
 NUM_WORTHLESS = 200
 LATER_ROWS_SHARE = 0.5

@@ -20,10 +20,10 @@ from hivemind.dht.validation import DHTRecord
 from hivemind.p2p import P2P
 from hivemind.utils.crypto import RSAPrivateKey
 
-from seshu_swarm import record_bytes
-from seshu_swarm.identity import Identity, load_or_create, peer_id_of
-from seshu_swarm.records import AdapterRecord
-from seshu_swarm.signing import SignedRecordValidator
+from seshu_swarm.network.identity import Identity, load_or_create, peer_id_of
+from seshu_swarm.network.signing import SignedRecordValidator
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord
 
 STORES_AT_ONCE = 16
 STORE_SECONDS = 60.0

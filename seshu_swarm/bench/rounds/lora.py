@@ -18,10 +18,10 @@ from seshu_swarm.adapters.rules import KEY_PREFIX, TARGETS
 from seshu_swarm.data.prompts import encode_row
 from seshu_swarm.data.text import Row
 from seshu_swarm.data.tokeniser import ByteTokeniser
-from seshu_swarm.feeding import RowBatches, TextBatches, interleaved
 from seshu_swarm.mamba.model import SeshuMambaConfig, SeshuMambaForCausalLM
-from seshu_swarm.schedule import Budget, Schedule
-from seshu_swarm.training import train
+from seshu_swarm.training.feeding import RowBatches, TextBatches, interleaved
+from seshu_swarm.training.loop import train
+from seshu_swarm.training.schedule import Budget, Schedule
 
 SCALE = 2.0
 MAX_TOKENS, BATCH_TOKENS = 160, 1_024

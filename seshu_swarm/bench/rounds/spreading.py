@@ -12,13 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm import identity
-from seshu_swarm.children import Child, Children, Event
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.state.ledger import Ledger
-from seshu_swarm.daemon import Listen
-from seshu_swarm.dht import Swarm
+from seshu_swarm.network import identity
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.program.children import Child, Children, Event
 
 DONORS = "seshu_swarm.bench.rounds"
 RUN_ID, BASE = "bench", "0" * 64

@@ -26,11 +26,11 @@ from seshu_swarm.data.splits import Splits, SplitSizes, split
 from seshu_swarm.data.text import Row
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.data.windows import windows_of_documents, windows_of_rows
-from seshu_swarm.feeding import TextBatches, interleaved
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.schedule import Budget, Schedule
-from seshu_swarm.training import train
+from seshu_swarm.training.feeding import TextBatches, interleaved
+from seshu_swarm.training.loop import train
+from seshu_swarm.training.schedule import Budget, Schedule
 
 MAX_CONTEXT_TOKENS = 128
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm import log
 from seshu_swarm.bench.config import LOOPBACK, BenchConfig
 from seshu_swarm.bench.merge.sizes import Sizes
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.bench.scoring.child import Measured, Task, measure_in_child
 from seshu_swarm.bench.scoring.work import write_checkpoint
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program import log
 
 MIB = 1 << 20
 NUM_ADAPTERS, NUM_WINDOWS = 8, 16

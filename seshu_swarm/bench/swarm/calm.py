@@ -10,7 +10,7 @@ from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.swarm.model import prompt
 from seshu_swarm.bench.swarm.summary import Times
 from seshu_swarm.bench.swarm.user import User
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 NUM_SESSIONS = 8
 PROMPT_TOKENS = 64

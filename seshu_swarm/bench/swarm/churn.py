@@ -19,7 +19,7 @@ from seshu_swarm.bench.swarm.model import RandomModel, prompt
 from seshu_swarm.bench.swarm.user import User
 from seshu_swarm.bench.swarm.village import Village
 from seshu_swarm.errors import PeerError
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from seshu_swarm.bench.swarm.model import RandomModel
 from seshu_swarm.bench.swarm.summary import Times
 from seshu_swarm.bench.swarm.user import User
 from seshu_swarm.bench.swarm.village import Host, Village
-from seshu_swarm.children import Event
-from seshu_swarm.reports import Result
+from seshu_swarm.program.children import Event
+from seshu_swarm.program.reports import Result
 
 SPEAK_SECONDS = 60.0
 

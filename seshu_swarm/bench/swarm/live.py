@@ -20,7 +20,7 @@ from seshu_swarm.bench.swarm.summary import Times
 from seshu_swarm.bench.swarm.talk import Talk
 from seshu_swarm.bench.swarm.user import User
 from seshu_swarm.errors import DeadlineError, PeerError
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 logger = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import torch
 
-from seshu_swarm import running
 from seshu_swarm.bench.config import BenchConfig
 from seshu_swarm.bench.outcome import Outcome
 from seshu_swarm.bench.swarm.model import RandomModel
 from seshu_swarm.bench.swarm.user import User
 from seshu_swarm.bench.swarm.village import Village
-from seshu_swarm.children import Children, Event
 from seshu_swarm.errors import EXIT_INTERRUPTED
-from seshu_swarm.progress import Bar
-from seshu_swarm.running import Stop
+from seshu_swarm.program import running
+from seshu_swarm.program.children import Children, Event
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.running import Stop
 
 
 class Stage:

@@ -21,8 +21,8 @@ from seshu_swarm.bench.swarm.publishing import publish
 from seshu_swarm.bench.swarm.summary import quantile
 from seshu_swarm.bench.swarm.user import User
 from seshu_swarm.bench.swarm.village import Village
-from seshu_swarm.children import Event
-from seshu_swarm.reports import Result
+from seshu_swarm.program.children import Event
+from seshu_swarm.program.reports import Result
 
 SPEAK_SECONDS, SWITCH_SECONDS = 60.0, 120.0
 # The last session of an old revision has to end, and a host looks only now and then.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from seshu_swarm.bench.swarm.summary import Times, quantile
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 
 class Fault(StrEnum):

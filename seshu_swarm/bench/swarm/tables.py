@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm import log
+from seshu_swarm.program import log
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from seshu_swarm import identity, link
 from seshu_swarm.bench.swarm.talk import Talk
 from seshu_swarm.bench.swarm.village import Village
-from seshu_swarm.channel import Channel
 from seshu_swarm.client.gateway.models import Models
-from seshu_swarm.daemon import Listen
-from seshu_swarm.dht import DIAL_SECONDS, Swarm
 from seshu_swarm.errors import DeadlineError, PeerError
-from seshu_swarm.joining import Joined
-from seshu_swarm.protocol import SESSIONS
+from seshu_swarm.network import identity, link
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.network.dht import DIAL_SECONDS, Swarm
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import SESSIONS
 
 REACH_SECONDS = 60.0
 FOLLOW_SECONDS = 60.0

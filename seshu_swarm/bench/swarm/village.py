@@ -15,13 +15,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seshu_swarm import frames
 from seshu_swarm.bench.config import HOME
 from seshu_swarm.bench.swarm.model import RandomModel
-from seshu_swarm.children import Child, Children
-from seshu_swarm.daemon import Listen
 from seshu_swarm.errors import SeshuError
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.program.children import Child, Children
 from seshu_swarm.spans import Span, coverage
+from seshu_swarm.streams import frames
 
 COORDINATOR, PEER = "seshu_swarm.coordinator", "seshu_swarm.peer"
 LINKS, USERS = "seshu_swarm.bench.links", "seshu_swarm.bench.users"

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from seshu_swarm import log, running
 from seshu_swarm.bench.swarm.model import prompt
 from seshu_swarm.bench.swarm.summary import Times
 from seshu_swarm.bench.swarm.talk import Talk
 from seshu_swarm.bench.swarm.user import User
 from seshu_swarm.bench.users.config import UsersConfig
-from seshu_swarm.daemon import Listen
-from seshu_swarm.running import Stop
+from seshu_swarm.network.daemon import Listen
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
 
 PROMPT_TOKENS = 32
 WARM_UP_TOKENS = 20

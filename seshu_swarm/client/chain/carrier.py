@@ -11,17 +11,14 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 
-from seshu_swarm import edges
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.links import Heard, PartLink
 from seshu_swarm.client.chain.news import News
 from seshu_swarm.client.chain.terms import Terms
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PackageError, PeerError, ProtocolError
-from seshu_swarm.mamba.state import MAX_HEADER_BYTES, RecurrentState
-from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
-from seshu_swarm.protocol import Message
-from seshu_swarm.session_messages import (
+from seshu_swarm.exchange import edges
+from seshu_swarm.exchange.payloads import BlockState, BlockStates, Hidden, together
+from seshu_swarm.exchange.session_messages import (
     EdgeAt,
     EdgeAttach,
     EdgePiece,
@@ -31,8 +28,11 @@ from seshu_swarm.session_messages import (
     ReroutePart,
     TrimPart,
 )
+from seshu_swarm.mamba.state import MAX_HEADER_BYTES, RecurrentState
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.sessions.conversation import Conversation
 from seshu_swarm.sessions.messages import At, Attach, Open, Piece, Reroute, Snapshot, To, Trim
+from seshu_swarm.streams.protocol import Message
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from seshu_swarm import edges
-from seshu_swarm.channel import IDLE_SECONDS, Channel
-from seshu_swarm.dht import Swarm
-from seshu_swarm.edges import Letter
-from seshu_swarm.protocol import Message
-from seshu_swarm.pushing import Pushes
-from seshu_swarm.session_messages import BETWEEN_PARTS, PUSHES
+from seshu_swarm.exchange import edges
+from seshu_swarm.exchange.edges import Letter
+from seshu_swarm.exchange.pushing import Pushes
+from seshu_swarm.exchange.session_messages import BETWEEN_PARTS, PUSHES
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.streams.channel import IDLE_SECONDS, Channel
+from seshu_swarm.streams.protocol import Message
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from seshu_swarm import running
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, PeerLostError, ProtocolError
-from seshu_swarm.outbox import Outbox
-from seshu_swarm.protocol import CHUNK_BYTES, SESSIONS, Chunk, Message
-from seshu_swarm.session_messages import FROM_PART, OpenPart, PartOpened, SnapshotChunk
+from seshu_swarm.exchange.session_messages import FROM_PART, OpenPart, PartOpened, SnapshotChunk
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.program import running
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.outbox import Outbox
+from seshu_swarm.streams.protocol import CHUNK_BYTES, SESSIONS, Chunk, Message
 
 logger = logging.getLogger(__name__)
 

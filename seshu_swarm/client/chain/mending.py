@@ -13,14 +13,15 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-from seshu_swarm import edges, waits
 from seshu_swarm.client.chain.carrier import Carrier, Say
 from seshu_swarm.client.chain.recovery import Recovery, takers
 from seshu_swarm.client.chain.revisions import Retirement, covers
 from seshu_swarm.client.chain.routing import Offer, choose_chain
 from seshu_swarm.errors import PeerError, PeerLostError
-from seshu_swarm.payloads import BlockState, Hidden
-from seshu_swarm.session_messages import AskSnapshot
+from seshu_swarm.exchange import edges
+from seshu_swarm.exchange.payloads import BlockState, Hidden
+from seshu_swarm.exchange.session_messages import AskSnapshot
+from seshu_swarm.program import waits
 from seshu_swarm.sessions.conversation import Conversation, Leg, Place
 from seshu_swarm.spans import Span
 

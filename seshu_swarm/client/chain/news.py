@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from seshu_swarm.errors import PeerError
-from seshu_swarm.session_messages import Pong
+from seshu_swarm.exchange.session_messages import Pong
 
 
 @dataclass

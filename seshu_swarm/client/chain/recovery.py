@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from seshu_swarm import edges
 from seshu_swarm.client.chain.routing import Hop
+from seshu_swarm.exchange import edges
 from seshu_swarm.sessions.conversation import Place
 from seshu_swarm.spans import Span
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from seshu_swarm.client.chain.routing import Offer, choose_chain
 from seshu_swarm.errors import PeerError, PeerLostError, RefusalError, RevisionRetiredError
-from seshu_swarm.joining import Joined
-from seshu_swarm.records import RunRecord, SpanRecord
+from seshu_swarm.records.kinds import RunRecord, SpanRecord
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.spans import Span, coverage
 
 logger = logging.getLogger(__name__)

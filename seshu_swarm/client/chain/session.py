@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from seshu_swarm import edges
 from seshu_swarm.client.chain.carrier import Carrier
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.mending import FindOffers, Mender
@@ -25,16 +24,17 @@ from seshu_swarm.client.chain.revisions import FindNewest, Retirement
 from seshu_swarm.client.chain.routing import Hop
 from seshu_swarm.client.chain.suspicion import Suspicion
 from seshu_swarm.client.chain.terms import Terms
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import (
     PeerError,
     PeerLostError,
     RevisionRetiredError,
     UsageError,
 )
+from seshu_swarm.exchange import edges
+from seshu_swarm.exchange.payloads import BlockState, BlockStates, Hidden, together
 from seshu_swarm.mamba.state import RecurrentState
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.packages import write_whole
-from seshu_swarm.payloads import BlockState, BlockStates, Hidden, together
 from seshu_swarm.sessions.conversation import Conversation
 from seshu_swarm.sessions.log import MAX_PIECE_TOKENS, joined
 from seshu_swarm.spans import Span

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from seshu_swarm import edges
 from seshu_swarm.client.chain.carrier import Carrier
 from seshu_swarm.client.chain.mending import Mender
 from seshu_swarm.client.chain.patience import Patience
 from seshu_swarm.errors import DeadlineError
-from seshu_swarm.payloads import BlockState, Hidden
-from seshu_swarm.session_messages import Ping
+from seshu_swarm.exchange import edges
+from seshu_swarm.exchange.payloads import BlockState, Hidden
+from seshu_swarm.exchange.session_messages import Ping
 from seshu_swarm.sessions.conversation import Conversation
 
 # Links stall for some tenths of a second without being dead.

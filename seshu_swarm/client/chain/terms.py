@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seshu_swarm import wire
 from seshu_swarm.errors import UsageError
+from seshu_swarm.exchange.session_messages import MAX_SNAPSHOT_TOKENS
 from seshu_swarm.mamba.shape import MambaShape
-from seshu_swarm.session_messages import MAX_SNAPSHOT_TOKENS
+from seshu_swarm.streams import wire
 
 
 @dataclass(frozen=True)

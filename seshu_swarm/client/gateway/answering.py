@@ -29,7 +29,7 @@ from seshu_swarm.client.gateway.refusals import No, RefusedError
 from seshu_swarm.client.gateway.requests import GenerationBody, MostTokens, parse_body
 from seshu_swarm.client.gateway.text import Piece, Placed
 from seshu_swarm.client.gateway.wanted import Wanted
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
 
 Json = dict[str, Any]
 

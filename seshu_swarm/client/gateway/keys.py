@@ -21,8 +21,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from seshu_swarm.client.gateway.refusals import No, RefusedError
-from seshu_swarm.config import read_toml
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import read_toml
 
 MINIMUM_CHARACTERS = 16
 WAY_OUT = 'a table a key: [[key]] name = "…" and key = "…" or sha256 = "…"'

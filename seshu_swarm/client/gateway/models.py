@@ -13,8 +13,8 @@ from typing import Any
 from seshu_swarm.client.chain.revisions import missing_blocks
 from seshu_swarm.client.gateway.refusals import No, RefusedError
 from seshu_swarm.client.remote.model import RemoteModel
-from seshu_swarm.joining import Joined
-from seshu_swarm.records import RunRecord
+from seshu_swarm.records.kinds import RunRecord
+from seshu_swarm.run.joining import Joined
 
 logger = logging.getLogger(__name__)
 

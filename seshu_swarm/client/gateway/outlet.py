@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from seshu_swarm.client.gateway.refusals import Failure, No, RefusedError, failure_of
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
 
 DONE = "[DONE]"
 EVENT_HEADERS = {

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import uvicorn
 
-from seshu_swarm import log, running
 from seshu_swarm.client.config import ServeConfig
 from seshu_swarm.client.gateway.answering import Gateway
 from seshu_swarm.client.gateway.app import build
@@ -21,8 +20,9 @@ from seshu_swarm.client.gateway.keys import KeyRing
 from seshu_swarm.client.gateway.limits import Allowances
 from seshu_swarm.client.gateway.models import Models
 from seshu_swarm.errors import PortTakenError, UsageError
-from seshu_swarm.joining import join
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import join
 
 BACKLOG = 128
 # Below the state folder: the tokens that each key used of its day.

@@ -17,12 +17,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from seshu_swarm import joining
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.client.remote.token_session import Roll, TokenSession
-from seshu_swarm.config import JoinConfig
 from seshu_swarm.errors import PeerError, UsageError
-from seshu_swarm.joining import Joined
+from seshu_swarm.program.config import JoinConfig
+from seshu_swarm.run import joining
+from seshu_swarm.run.joining import Joined
 
 logger = logging.getLogger(__name__)
 

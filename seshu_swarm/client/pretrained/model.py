@@ -27,13 +27,13 @@ from seshu_swarm.client.pretrained.cache import RemoteCache
 from seshu_swarm.client.pretrained.generation import RemoteGeneration
 from seshu_swarm.client.remote.differentiable import through_swarm
 from seshu_swarm.client.remote.gradients import RemoteBlocks
-from seshu_swarm.config import JoinConfig
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.errors import UsageError
 from seshu_swarm.mamba.ends import Ends
 from seshu_swarm.mamba.model import IGNORED_LABEL
 from seshu_swarm.mamba.padding import Padding
 from seshu_swarm.mamba.pretrained import SeshuMambaConfig
+from seshu_swarm.program.config import JoinConfig
 
 STEP_SECONDS = 10.0
 

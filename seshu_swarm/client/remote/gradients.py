@@ -19,12 +19,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from seshu_swarm import frames, wire
 from seshu_swarm.client.chain.routing import Hop, Offer, choose_chain
 from seshu_swarm.client.remote.tasks import together
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, PeerLostError, UsageError
-from seshu_swarm.gradients import (
+from seshu_swarm.exchange.gradients import (
     GRADIENTS,
     MAX_PASS_TOKENS,
     MAX_PASSES_OF_ONE,
@@ -33,7 +31,9 @@ from seshu_swarm.gradients import (
     Propagate,
     Propagated,
 )
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.spans import Span
+from seshu_swarm.streams import frames, wire
 
 logger = logging.getLogger(__name__)
 

@@ -13,23 +13,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from seshu_swarm import checkpoints, waits
+from seshu_swarm import checkpoints
 from seshu_swarm.client.chain.hub import Hub
 from seshu_swarm.client.chain.revisions import Newest, is_usable, missing_blocks, newest_of
 from seshu_swarm.client.chain.routing import HOP_SECONDS, Offer
 from seshu_swarm.client.chain.session import RemoteSession
 from seshu_swarm.client.chain.terms import Terms
 from seshu_swarm.client.remote.readout import Readout
-from seshu_swarm.dht import Found
 from seshu_swarm.errors import PackageError, RevisionRetiredError, UsageError
-from seshu_swarm.joining import Joined
 from seshu_swarm.mamba.ends import Ends
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.state import RecurrentState
-from seshu_swarm.records import SpanRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.round_trips import RoundTrips
+from seshu_swarm.network.dht import Found
+from seshu_swarm.network.round_trips import RoundTrips
+from seshu_swarm.program import waits
+from seshu_swarm.records.kinds import SpanRecord
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.spans import Span
+from seshu_swarm.stores.references import Reference
 
 STEP_SECONDS = 10.0
 SNAPSHOT_TOKENS = 128

@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seshu_swarm import waits
 from seshu_swarm.client.chain.recovery import Recovery
 from seshu_swarm.client.chain.routing import Hop
 from seshu_swarm.client.chain.session import RemoteSession
 from seshu_swarm.client.remote.model import STEP_SECONDS, RemoteModel
 from seshu_swarm.errors import PeerError, RevisionRetiredError
 from seshu_swarm.mamba.checks import check_ids
+from seshu_swarm.program import waits
 
 logger = logging.getLogger(__name__)
 

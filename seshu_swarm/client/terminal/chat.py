@@ -14,15 +14,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import log, running
 from seshu_swarm.client.config import ChatConfig
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.client.terminal import lines
 from seshu_swarm.client.terminal.lines import Interrupts, note, note_roll
 from seshu_swarm.client.terminal.talk import Talk
 from seshu_swarm.errors import SeshuError, UsageError
-from seshu_swarm.joining import join
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import join
 
 HELP = "/reset forgets everything, /save PATH and /load PATH keep a talk, /quit leaves"
 

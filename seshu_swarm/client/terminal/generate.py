@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import log, running
 from seshu_swarm.client.config import GenerateConfig
 from seshu_swarm.client.remote.model import RemoteModel
 from seshu_swarm.client.remote.sampling import Sampler
@@ -18,9 +17,10 @@ from seshu_swarm.client.terminal.lines import note_roll
 from seshu_swarm.data.prompts import prompt_for_generation
 from seshu_swarm.data.tokeniser import ByteTokeniser, StreamDecoder
 from seshu_swarm.errors import UsageError
-from seshu_swarm.joining import join
 from seshu_swarm.packages import write_whole
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import join
 
 
 def run(settings: GenerateConfig) -> int:

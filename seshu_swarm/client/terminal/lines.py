@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from seshu_swarm import log
 from seshu_swarm.client.remote.token_session import Roll
 from seshu_swarm.errors import DataError
+from seshu_swarm.program import log
 
 PROMPT = "› "
 

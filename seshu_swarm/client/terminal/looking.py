@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from seshu_swarm import uids
-from seshu_swarm.dht import Found
-from seshu_swarm.joining import Joined
-from seshu_swarm.records import RoundRecord, RunRecord, SpanRecord, TrainingRecord
+from seshu_swarm.network.dht import Found
+from seshu_swarm.records import uids
+from seshu_swarm.records.kinds import RoundRecord, RunRecord, SpanRecord, TrainingRecord
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.run.training_plan import find_training
 from seshu_swarm.spans import Span, coverage
-from seshu_swarm.training_plan import find_training
 
 NUM_ROUNDS = 8  # newest rounds that are looked up; each is a key of the DHT
 

@@ -6,12 +6,12 @@ import json
 
 from rich.console import Console
 
-from seshu_swarm import log, running
 from seshu_swarm.client.config import StatusConfig
 from seshu_swarm.client.terminal.looking import Look, look
 from seshu_swarm.client.terminal.tables import parts
-from seshu_swarm.joining import join
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import join
 
 
 def run(settings: StatusConfig) -> int:

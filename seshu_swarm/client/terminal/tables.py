@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from seshu_swarm.client.terminal.looking import Look
-from seshu_swarm.dht import Found
-from seshu_swarm.records import RoundRecord, SpanRecord, TrainingRecord
+from seshu_swarm.network.dht import Found
+from seshu_swarm.records.kinds import RoundRecord, SpanRecord, TrainingRecord
 
 SHORT = 12  # digits of a revision
 LONGEST = 120  # characters of what a stranger wrote

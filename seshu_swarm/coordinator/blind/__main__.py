@@ -2,9 +2,9 @@
 
 import sys
 
-from seshu_swarm import cli
-from seshu_swarm.cli import Command
 from seshu_swarm.coordinator.config import ScoreConfig
+from seshu_swarm.program import cli
+from seshu_swarm.program.cli import Command
 
 ROLE = "seshu_swarm.coordinator.blind"
 COMMANDS = (Command("score", ScoreConfig, f"{ROLE}.child:run", "Carry out one scoring job."),)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from seshu_swarm.adapters.reader import Adapter
-from seshu_swarm.children import Child, Children, Event
 from seshu_swarm.coordinator.blind.job import RESULT_FILE, Job, write_job
 from seshu_swarm.errors import DeadlineError, SeshuError
-from seshu_swarm.progress import Bar
+from seshu_swarm.program.children import Child, Children, Event
+from seshu_swarm.program.progress import Bar
 
 SCORER = "seshu_swarm.coordinator.blind"
 

@@ -26,7 +26,7 @@ from seshu_swarm.coordinator.blind.selecting import Selection
 from seshu_swarm.coordinator.config import ScoreConfig
 from seshu_swarm.evaluate.accept import AcceptRule
 from seshu_swarm.packages import write_whole
-from seshu_swarm.progress import Bar
+from seshu_swarm.program.progress import Bar
 
 KILOBYTE = 1024
 

@@ -10,13 +10,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.conducting import collecting
 from seshu_swarm.coordinator.conducting.collecting import Arriving, Wanted
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.deciding import Decider
 from seshu_swarm.coordinator.conducting.stored import StoredStates, group_file
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import (
     DeadlineError,
     DigestError,
@@ -25,6 +23,8 @@ from seshu_swarm.errors import (
     ProtocolError,
     SeshuError,
 )
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.program import log
 
 logger = logging.getLogger(__name__)
 

@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm import frames
-from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DigestError, PeerError, PeerLostError, ProtocolError, from_os_error
-from seshu_swarm.group_states import give_state
+from seshu_swarm.exchange.group_states import give_state
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.pipeline.messages import Version
 from seshu_swarm.pipeline.protocol.fields import of_version, peer_of, to_version
 from seshu_swarm.pipeline.protocol.groups import STATES, AskGroupState, GroupState
-from seshu_swarm.protocol import Chunk, Refusal
+from seshu_swarm.streams import frames
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Chunk, Refusal
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 
-from seshu_swarm import log
-from seshu_swarm.channel import refusal
 from seshu_swarm.coordinator.conducting import checking
 from seshu_swarm.coordinator.conducting.failing import Failing
 from seshu_swarm.coordinator.conducting.journal import Entry
@@ -24,8 +22,10 @@ from seshu_swarm.pipeline.messages import MicrobatchId, Status
 from seshu_swarm.pipeline.protocol.converting import to_status
 from seshu_swarm.pipeline.protocol.fields import MAX_MEMBERS
 from seshu_swarm.pipeline.protocol.steps import Complaint, Enlist, FedMessage, StatusMessage
-from seshu_swarm.protocol import Message, Refusal
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.program import log
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.streams.channel import refusal
+from seshu_swarm.streams.protocol import Message, Refusal
 
 logger = logging.getLogger(__name__)
 

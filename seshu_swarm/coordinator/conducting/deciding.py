@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from seshu_swarm import checkpoints, log, packages
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.coordinator.blind.judging import FinalWord
 from seshu_swarm.coordinator.conducting.card import amend_card, training_card
 from seshu_swarm.coordinator.conducting.decided import Decided, decided_of, note_decided
@@ -36,7 +36,8 @@ from seshu_swarm.coordinator.upkeep.gating import measure, pass_gate, subject_of
 from seshu_swarm.coordinator.upkeep.moving import Move, move_head
 from seshu_swarm.errors import DiskFullError, RoundError, SeshuError
 from seshu_swarm.evaluate.accept import AcceptRule, Verdict, gate
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.program import log
+from seshu_swarm.records.kinds import TrainingRecord
 
 # Between two readings, the bits per byte on the tuning set must fall by this fraction; and a
 # checkpoint in mid-plan leaves readings for the last one and for rounds.

@@ -22,7 +22,7 @@ from seshu_swarm.coordinator.conducting.writing import Writing
 from seshu_swarm.errors import PeerLostError
 from seshu_swarm.pipeline.protocol.converting import of_feed, of_order
 from seshu_swarm.pipeline.protocol.steps import CONDUCTOR_SECONDS, FeedMessage
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seshu_swarm.coordinator.state.ledger import Ledger
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
 
 FACT = "training"
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from seshu_swarm import checkpoints, log, packages
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.coordinator.conducting.kept import asked_then, keep_plan, kept_plan
 from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import UsageError
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.schedule import Schedule
+from seshu_swarm.program import log
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.training.schedule import Schedule
 
 FRESH_LEARNING_RATE = 4e-3
 LATER_LEARNING_RATE = 1e-3  # a peak as high as a fresh base's forgets what was learned

@@ -9,11 +9,11 @@ import time
 from collections import Counter
 from typing import Any
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.journal import Entry
 from seshu_swarm.coordinator.conducting.roster import Member
 from seshu_swarm.coordinator.state.ledger import Ledger
+from seshu_swarm.program import log
 
 FACT = "training-status"
 SAY_SECONDS = 5.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.conducting.collecting import GivesStates
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.stored import StoredStates
 from seshu_swarm.coordinator.conducting.waiting import Waiting
+from seshu_swarm.program import log
 
 
 class Restoring:

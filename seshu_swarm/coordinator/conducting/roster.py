@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from seshu_swarm.channel import refusal
-from seshu_swarm.outbox import Outbox
 from seshu_swarm.pipeline.messages import Order
 from seshu_swarm.pipeline.protocol.fields import MAX_MEMBERS, peer_of
 from seshu_swarm.pipeline.protocol.steps import Enlist
-from seshu_swarm.protocol import Refusal
+from seshu_swarm.streams.channel import refusal
+from seshu_swarm.streams.outbox import Outbox
+from seshu_swarm.streams.protocol import Refusal
 
 LOST_SECONDS = 5.0
 # Until its first word: it fetches and loads what it is to hold.

@@ -6,14 +6,14 @@ breaks is no loss yet: the member dials again, and what it holds still counts.
 
 from __future__ import annotations
 
-from seshu_swarm import running
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.roster import Member
-from seshu_swarm.outbox import Outbox
 from seshu_swarm.pipeline.protocol.fields import of_version
 from seshu_swarm.pipeline.protocol.steps import FROM_MEMBER, Enlist, Enlisted
-from seshu_swarm.protocol import Refusal
+from seshu_swarm.program import running
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.outbox import Outbox
+from seshu_swarm.streams.protocol import Refusal
 
 ENLIST_SECONDS = 10.0
 

@@ -14,8 +14,8 @@ from seshu_swarm.coordinator.conducting import collecting
 from seshu_swarm.coordinator.conducting.collecting import Arriving, Wanted
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.stored import StoredStates
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, SeshuError
+from seshu_swarm.network.dht import Swarm
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from seshu_swarm import checkpoints
 from seshu_swarm.errors import ProtocolError, from_os_error, shown
 from seshu_swarm.mamba.shape import block_prefix
 from seshu_swarm.packages import PARTIAL, write_whole
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
 from seshu_swarm.spans import Span
 
 ABOUT = "about.json"

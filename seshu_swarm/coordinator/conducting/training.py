@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 
-from seshu_swarm import log
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.conducting.checkpointing import Checkpointing
 from seshu_swarm.coordinator.conducting.collecting import GivesStates
 from seshu_swarm.coordinator.conducting.commits import Commits
@@ -30,13 +28,15 @@ from seshu_swarm.coordinator.config import RunConfig
 from seshu_swarm.coordinator.rounds.holding import Herald
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.pipeline.protocol.groups import STATES
 from seshu_swarm.pipeline.protocol.steps import STEPS
-from seshu_swarm.protocol import Refusal
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
 
 logger = logging.getLogger(__name__)
 

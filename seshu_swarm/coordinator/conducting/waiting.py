@@ -7,10 +7,10 @@ for it, for a while.
 
 from __future__ import annotations
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.conducting.course import Course
 from seshu_swarm.coordinator.conducting.roster import Member
 from seshu_swarm.pipeline.messages import Version
+from seshu_swarm.program import log
 
 # Behind for longer than this, a member is waited for between two steps: so long in all.
 BEHIND_SECONDS = 3.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from seshu_swarm import checkpoints, identity, log
+from seshu_swarm import checkpoints
 from seshu_swarm.coordinator.config import OpenConfig
 from seshu_swarm.coordinator.opening.place import clear_unfinished, must_be_free
 from seshu_swarm.coordinator.opening.power import power_table
@@ -27,7 +27,9 @@ from seshu_swarm.data.jsonl import BadRows
 from seshu_swarm.data.phrasebook import build
 from seshu_swarm.data.splits import Splits, SplitSizes, split
 from seshu_swarm.data.text import Corpus
+from seshu_swarm.network import identity
 from seshu_swarm.packages import publish_folder
+from seshu_swarm.program import log
 
 PHRASEBOOK_SEED = 0
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from seshu_swarm import checkpoints, log
+from seshu_swarm import checkpoints
 from seshu_swarm.coordinator.config import PretrainConfig
 from seshu_swarm.coordinator.opening.place import must_be_opened
 from seshu_swarm.coordinator.pretraining import continuing
@@ -31,10 +31,11 @@ from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import EXIT_INTERRUPTED, UsageError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.packages import publish_folder
-from seshu_swarm.progress import Bar
-from seshu_swarm.schedule import Schedule
-from seshu_swarm.threads import set_threads
-from seshu_swarm.training import StepReport
+from seshu_swarm.program import log
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.training.loop import StepReport
+from seshu_swarm.training.schedule import Schedule
+from seshu_swarm.training.threads import set_threads
 
 FRESH_LEARNING_RATE = 4e-3
 LATER_LEARNING_RATE = 1e-3  # a peak as high as the first one's forgets what was learned

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seshu_swarm import checkpoints, log
+from seshu_swarm import checkpoints
 from seshu_swarm.coordinator.pretraining.text import add_text, run_text
 from seshu_swarm.coordinator.state.hold_outs import HoldOuts
 from seshu_swarm.coordinator.state.ledger import Ledger
@@ -26,6 +26,7 @@ from seshu_swarm.data.jsonl import document_line, document_of, read_items
 from seshu_swarm.data.text import Document
 from seshu_swarm.errors import DataError, RoundError
 from seshu_swarm.packages import write_whole
+from seshu_swarm.program import log
 
 FACT = "pretraining"  # {"revision", "parent"} of a candidate that has not met the gate yet
 GATE_HEADING = "\n## Gate\n"

@@ -24,12 +24,12 @@ from seshu_swarm.data.text import Document
 from seshu_swarm.data.windows import Window, num_bytes
 from seshu_swarm.errors import UsageError
 from seshu_swarm.evaluate.bits import bits_per_byte, window_nats
-from seshu_swarm.feeding import TextBatches, interleaved, packed_text
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
-from seshu_swarm.schedule import Budget, Schedule
-from seshu_swarm.training import Batches, HookFunctions, Hooks, TrainingResult, train
-from seshu_swarm.training_state import StateFile
+from seshu_swarm.training.feeding import TextBatches, interleaved, packed_text
+from seshu_swarm.training.loop import Batches, HookFunctions, Hooks, TrainingResult, train
+from seshu_swarm.training.schedule import Budget, Schedule
+from seshu_swarm.training.state import StateFile
 
 STATE_FILE = "pretraining.safetensors"
 SCORING_TOKENS = 4_096

@@ -2,9 +2,9 @@
 
 import sys
 
-from seshu_swarm import cli
-from seshu_swarm.cli import Command
 from seshu_swarm.coordinator.config import PushConfig
+from seshu_swarm.program import cli
+from seshu_swarm.program.cli import Command
 
 ROLE = "seshu_swarm.coordinator.releasing"
 COMMANDS = (Command("push", PushConfig, f"{ROLE}.hub:run", "Push one release to the Hub."),)

@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm import log, packages
+from seshu_swarm import packages
 from seshu_swarm.coordinator.config import PushConfig
 from seshu_swarm.coordinator.releasing.names import PAPERS
 from seshu_swarm.errors import ForkError
 from seshu_swarm.packages import MANIFEST
+from seshu_swarm.program import log
 from seshu_swarm.stores.repository import HubRepository, forked
 
 # A commit of many large files keeps the Hub busy before it answers.

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seshu_swarm import log, packages
-from seshu_swarm.children import Child, Children
+from seshu_swarm import packages
 from seshu_swarm.coordinator.releasing.papers import has_papers, write_curves, write_papers
 from seshu_swarm.coordinator.releasing.reports import read_reports, reports_until
 from seshu_swarm.coordinator.releasing.withdrawn import tag_of, withdrawn_until, write_withdrawn
@@ -22,7 +21,9 @@ from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import DeadlineError, ForkError, PackageError, SeshuError
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.children import Child, Children
+from seshu_swarm.program.running import Stop
 
 logger = logging.getLogger(__name__)
 

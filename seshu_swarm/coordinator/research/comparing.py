@@ -13,7 +13,7 @@ from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.coordinator.research.replaying import Outcome, Replayed, mean_change
 from seshu_swarm.coordinator.state.hold_outs import Role
 from seshu_swarm.evaluate.paired import Comparison
-from seshu_swarm.reports import Result
+from seshu_swarm.program.reports import Result
 
 PREFIX = 8
 

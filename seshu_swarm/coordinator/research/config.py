@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from seshu_swarm.config import OutputConfig, setting
 from seshu_swarm.coordinator.config import (
     LANGUAGES,
     MAX_DETECTABLE,
@@ -14,6 +13,7 @@ from seshu_swarm.coordinator.config import (
     RunFolderConfig,
 )
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import OutputConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from seshu_swarm import checkpoints, log, reports
+from seshu_swarm import checkpoints
 from seshu_swarm.coordinator.blind.judging import budget_of
 from seshu_swarm.coordinator.blind.search import SelectionRule
 from seshu_swarm.coordinator.config import SCORED_TOKENS, SCORED_WINDOWS
@@ -22,8 +22,9 @@ from seshu_swarm.coordinator.research.replaying import Replayed, Rules, replay
 from seshu_swarm.coordinator.rounds.deciding import TUNING_HARM_SHARE
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.evaluate.accept import AcceptRule
-from seshu_swarm.progress import Bar
-from seshu_swarm.threads import set_threads
+from seshu_swarm.program import log, reports
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.training.threads import set_threads
 
 # What one scoring batch looks like, to find the number of threads that suits it.
 NO_LONGER_BLIND = (

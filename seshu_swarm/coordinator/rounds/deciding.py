@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from seshu_swarm import checkpoints, log
+from seshu_swarm import checkpoints
 from seshu_swarm.adapters.merge.mixture import Mixture
 from seshu_swarm.coordinator.blind import results
 from seshu_swarm.coordinator.blind.judging import FinalWord, budget_of, deltas_of
@@ -36,6 +36,7 @@ from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import DeadlineError, RoundError
 from seshu_swarm.evaluate.accept import AcceptRule
+from seshu_swarm.program import log
 from seshu_swarm.stores.base import Store
 
 # The search sees a point estimate on little text, the gate a bound: it must leave room.

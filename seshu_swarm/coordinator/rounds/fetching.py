@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from seshu_swarm import references
 from seshu_swarm.coordinator.rounds.gather import Refused, record_of, refused_of
 from seshu_swarm.coordinator.rounds.states import NOT_FETCHED
 from seshu_swarm.coordinator.state.ledger import Ledger, Submission
 from seshu_swarm.errors import SeshuError, UsageError
 from seshu_swarm.packages import MANIFEST
+from seshu_swarm.stores import references
 from seshu_swarm.stores.base import Store, drop_partials
 
 FETCHES_AT_ONCE = 16

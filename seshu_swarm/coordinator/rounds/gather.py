@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from seshu_swarm import record_bytes
 from seshu_swarm.adapters.reader import Adapter, read_adapter
 from seshu_swarm.adapters.rules import AdapterRules
 from seshu_swarm.coordinator.rounds.intake import Intake
 from seshu_swarm.coordinator.rounds.states import CROWDED, NOT_FETCHED
 from seshu_swarm.coordinator.state.ledger import Ledger, Round, Submission
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, ResourceError, SeshuError, UsageError
 from seshu_swarm.mamba.shape import MambaShape
-from seshu_swarm.records import AdapterRecord
-from seshu_swarm.uids import adapter_keys
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.records.uids import adapter_keys
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable
 from typing import Protocol
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.blind.judging import FinalWord
 from seshu_swarm.coordinator.blind.results import final_of_json, gate_of_json
 from seshu_swarm.coordinator.config import RunConfig
@@ -26,11 +25,12 @@ from seshu_swarm.coordinator.state.hold_outs import HoldOuts, Role
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
 from seshu_swarm.coordinator.state.readings import Readings
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, RoundError, SeshuError
 from seshu_swarm.evaluate.accept import is_worn
-from seshu_swarm.records import RoundRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.program import log
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import RoundRecord
 from seshu_swarm.stores.base import Store
 from seshu_swarm.stores.file import FileStore
 from seshu_swarm.stores.hub import HubStore

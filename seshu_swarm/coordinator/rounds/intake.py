@@ -10,13 +10,13 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
-from seshu_swarm import record_bytes
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.coordinator.rounds.states import RETURNABLE, RoundState
 from seshu_swarm.coordinator.state.ledger import Ledger, Round, Submission
 from seshu_swarm.coordinator.state.lineage import Lineage
-from seshu_swarm.protocol import AskVerdict, IntakeRequest, Refusal, SubmitAdapter, Verdict
-from seshu_swarm.records import AdapterRecord
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import AskVerdict, IntakeRequest, Refusal, SubmitAdapter, Verdict
 
 REQUEST_SECONDS = 10.0
 MAX_REQUESTS_PER_MINUTE = 120

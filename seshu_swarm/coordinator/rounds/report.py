@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import log, packages
+from seshu_swarm import packages
 from seshu_swarm.coordinator.blind.judging import FinalWord
 from seshu_swarm.coordinator.blind.selecting import Reason, Selection
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.states import NOT_PUBLISHED
 from seshu_swarm.coordinator.state.ledger import Judgement, Ledger, Round
 from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.program import log
 
 
 @dataclass(frozen=True)

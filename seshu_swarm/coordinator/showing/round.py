@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.config import RoundConfig
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
+from seshu_swarm.program import log
 
 
 def run(settings: RoundConfig) -> int:

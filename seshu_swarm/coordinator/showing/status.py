@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.config import StatusConfig
 from seshu_swarm.coordinator.opening.power import Power, power_table
 from seshu_swarm.coordinator.opening.standing import standing, standing_json
@@ -20,6 +19,7 @@ from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.lineage import Lineage
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import RoundError
+from seshu_swarm.program import log
 
 FACTS = ("run_id", "fingerprint", "languages", "licence", "revision", "catalogue")
 

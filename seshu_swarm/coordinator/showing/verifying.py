@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import checkpoints, log, packages
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.coordinator.config import VerifyConfig
 from seshu_swarm.coordinator.releasing import publish
 from seshu_swarm.coordinator.state.ledger import Ledger
@@ -17,6 +17,7 @@ from seshu_swarm.coordinator.state.lineage import Kind, Lineage, Revision
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.upkeep.replaying import delta_of, rebuild
 from seshu_swarm.errors import DigestError, RoundError, UsageError
+from seshu_swarm.program import log
 
 MERGED = frozenset({Kind.ROUND, Kind.REVOCATION})
 

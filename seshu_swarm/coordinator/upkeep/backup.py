@@ -21,13 +21,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from seshu_swarm import __version__, log
+from seshu_swarm import __version__
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.upkeep.config import BackupConfig
 from seshu_swarm.coordinator.upkeep.needed import needed_packages
 from seshu_swarm.errors import UsageError, from_os_error
 from seshu_swarm.packages import FileEntry, is_digest
+from seshu_swarm.program import log
 
 CONTENTS = "backup.json"
 FORMAT = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seshu_swarm.config import argument, setting
 from seshu_swarm.coordinator.config import RunFolderConfig
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import argument, setting
 
 MAX_REASON = 200
 

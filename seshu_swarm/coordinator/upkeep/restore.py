@@ -16,7 +16,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import log
 from seshu_swarm.coordinator.conducting.kept import drop_open_plan
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
@@ -24,6 +23,7 @@ from seshu_swarm.coordinator.upkeep.backup import CONTENTS, FORMAT, Contents
 from seshu_swarm.coordinator.upkeep.config import RestoreConfig
 from seshu_swarm.errors import DigestError, PackageError, UsageError, from_os_error
 from seshu_swarm.packages import FileEntry, check_name, is_digest
+from seshu_swarm.program import log
 
 CHUNK_BYTES = 1 << 20
 MAX_CONTENTS_BYTES = 64 << 20

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from seshu_swarm import log, packages
+from seshu_swarm import packages
 from seshu_swarm.coordinator.rounds.states import ENDED, RoundState
 from seshu_swarm.coordinator.state.hold_outs import HeldOutSet, HoldOuts, SetState
 from seshu_swarm.coordinator.state.ledger import Ledger
@@ -19,6 +19,7 @@ from seshu_swarm.coordinator.upkeep.config import RevealConfig
 from seshu_swarm.coordinator.upkeep.drawing import draw
 from seshu_swarm.data.holdout import commitment, read_holdout
 from seshu_swarm.errors import DigestError, UsageError
+from seshu_swarm.program import log
 
 KIND = "held-out"
 FACT = "revealed"  # name of each revealed set → digest of its package

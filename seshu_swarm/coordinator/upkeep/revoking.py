@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import checkpoints, log, packages
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.coordinator.config import SCORED_TOKENS, SCORED_WINDOWS
 from seshu_swarm.coordinator.rounds import gather
 from seshu_swarm.coordinator.rounds.states import REVOKED
@@ -36,7 +36,8 @@ from seshu_swarm.coordinator.upkeep.replaying import (
 from seshu_swarm.coordinator.upkeep.revocation_card import CLAIMS, revocation_card
 from seshu_swarm.errors import RoundError
 from seshu_swarm.packages import publish_folder
-from seshu_swarm.threads import set_threads
+from seshu_swarm.program import log
+from seshu_swarm.training.threads import set_threads
 
 
 @dataclass(frozen=True)

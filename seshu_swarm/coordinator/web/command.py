@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from seshu_swarm import running
 from seshu_swarm.coordinator.config import DashboardConfig
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.web.books import Books
 from seshu_swarm.dashboard.board import Board
 from seshu_swarm.dashboard.serving import listening, serve
-from seshu_swarm.running import Stop
+from seshu_swarm.program import running
+from seshu_swarm.program.running import Stop
 
 
 def run(settings: DashboardConfig) -> int:

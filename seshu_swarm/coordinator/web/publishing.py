@@ -16,8 +16,8 @@ from seshu_swarm.coordinator.state.removing import remove_package
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.coordinator.web.books import Books
 from seshu_swarm.dashboard.public import FILE, KIND, ledger_of
-from seshu_swarm.dht import Swarm
-from seshu_swarm.records import LedgerRecord
+from seshu_swarm.network.dht import Swarm
+from seshu_swarm.records.kinds import LedgerRecord
 
 FACT = "public-ledgers"
 KEPT = 2

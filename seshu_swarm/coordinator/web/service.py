@@ -9,12 +9,12 @@ import contextlib
 import socket
 from contextlib import AbstractContextManager
 
-from seshu_swarm import running
 from seshu_swarm.coordinator.web.books import Books
 from seshu_swarm.coordinator.web.publishing import Publisher
 from seshu_swarm.coordinator.web.watching import WATCH_SECONDS, Watch
-from seshu_swarm.records import ANNOUNCE_SECONDS
-from seshu_swarm.running import Stop
+from seshu_swarm.program import running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import ANNOUNCE_SECONDS
 
 
 def opened(web: str | None) -> AbstractContextManager[socket.socket | None]:

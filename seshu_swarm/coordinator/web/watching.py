@@ -17,11 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.dashboard.seen import peers_of, remembered
 from seshu_swarm.dashboard.snapshot import Peer
-from seshu_swarm.link import Link
+from seshu_swarm.network.link import Link
 
 if TYPE_CHECKING:
     # Heavy, and not needed by who only reads what was noted.
-    from seshu_swarm.dht import Swarm
+    from seshu_swarm.network.dht import Swarm
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from seshu_swarm.config import read_toml
 from seshu_swarm.data.hub_rows import SAMANANTAR, licence_of
 from seshu_swarm.data.text import LANGUAGE
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import read_toml
 
 Kind = Literal["jsonl", "text", "csv", "parquet", "hub", "samanantar", "phrasebook"]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from seshu_swarm import log
 from seshu_swarm.data.building import packing, reading, settling
 from seshu_swarm.data.building.config import DataBuildConfig
 from seshu_swarm.data.building.manifest import Books, write_manifest
@@ -26,7 +25,8 @@ from seshu_swarm.data.building.tally import Tally, total
 from seshu_swarm.data.building.work import Work
 from seshu_swarm.data.building.workers import Workers
 from seshu_swarm.errors import DiskFullError
-from seshu_swarm.progress import Bar
+from seshu_swarm.program import log
+from seshu_swarm.program.progress import Bar
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from seshu_swarm import log
 from seshu_swarm.data.inspecting.config import DataInspectConfig
 from seshu_swarm.data.inspecting.kept import Kept, kept_of
 from seshu_swarm.data.inspecting.reading import Item, files_of, items_of
@@ -14,8 +13,9 @@ from seshu_swarm.data.inspecting.showing import shown
 from seshu_swarm.data.inspecting.summary import Summary
 from seshu_swarm.errors import DataError
 from seshu_swarm.packages import write_whole
-from seshu_swarm.progress import Bar
-from seshu_swarm.reports import check_place
+from seshu_swarm.program import log
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.reports import check_place
 
 ITEMS_PER_UPDATE = 512
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seshu_swarm.config import OutputConfig, argument, setting
 from seshu_swarm.data.instructions.alternating import BOTH, TURNS
 from seshu_swarm.errors import UsageError
+from seshu_swarm.program.config import OutputConfig, argument, setting
 
 
 @dataclass(frozen=True, kw_only=True)

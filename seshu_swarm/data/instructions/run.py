@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from seshu_swarm import log
 from seshu_swarm.data.instructions.alternating import alternate
 from seshu_swarm.data.instructions.config import DataInstructionsConfig
 from seshu_swarm.data.jsonl import BadRows, document_line, row_line
 from seshu_swarm.data.own_rows import columns_of, read_pairs, read_rows
 from seshu_swarm.packages import write_whole
+from seshu_swarm.program import log
 
 
 def run(settings: DataInstructionsConfig) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from seshu_swarm import log
 from seshu_swarm.data.tokenisers.choosing import tokeniser_of
 from seshu_swarm.data.tokenisers.config import DataTokeniserConfig
 from seshu_swarm.data.tokenisers.fertility import Fertility, fertility
@@ -18,8 +17,9 @@ from seshu_swarm.data.tokenisers.texts import Texts
 from seshu_swarm.data.tokenisers.training import train
 from seshu_swarm.errors import DataError
 from seshu_swarm.packages import write_whole
-from seshu_swarm.progress import Bar
-from seshu_swarm.reports import check_place
+from seshu_swarm.program import log
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.reports import check_place
 
 Measured = dict[str, dict[str, Fertility]]
 

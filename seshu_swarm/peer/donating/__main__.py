@@ -2,9 +2,9 @@
 
 import sys
 
-from seshu_swarm import cli
-from seshu_swarm.cli import Command
 from seshu_swarm.peer.config import PushConfig
+from seshu_swarm.program import cli
+from seshu_swarm.program.cli import Command
 
 ROLE = "seshu_swarm.peer.donating"
 COMMANDS = (Command("push", PushConfig, f"{ROLE}.uploading:run", "Push one adapter to the Hub."),)

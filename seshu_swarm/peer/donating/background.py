@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
 
 Result = TypeVar("Result")
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, replace
 
-from seshu_swarm import log, waits
 from seshu_swarm.errors import JoinError, PeerError, RefusalError, SeshuError, UsageError
-from seshu_swarm.joining import Joined
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating.background import in_background
@@ -32,9 +30,11 @@ from seshu_swarm.peer.donating.verdicts import Word, word_of_refusal
 from seshu_swarm.peer.donating.waiting import await_word
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.lending import lend
-from seshu_swarm.records import AdapterRecord, RunRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, waits
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import AdapterRecord, RunRecord
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.stores.references import Reference
 
 logger = logging.getLogger(__name__)
 

@@ -7,20 +7,22 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from seshu_swarm import log, packages, record_bytes
+from seshu_swarm import packages
 from seshu_swarm.data.hub_rows import licence_of
 from seshu_swarm.errors import DeadlineError, PeerError, PeerLostError, ResourceError
-from seshu_swarm.joining import Joined
 from seshu_swarm.packages import Manifest
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating.tuning import Tuned
 from seshu_swarm.peer.donating.uploading import upload
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
-from seshu_swarm.records import AdapterRecord, RunRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord, RunRecord
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.stores.file import FileStore
+from seshu_swarm.stores.references import Reference
+from seshu_swarm.streams.protocol import INTAKE, AskVerdict, IntakeRequest, SubmitAdapter, Verdict
 
 logger = logging.getLogger(__name__)
 

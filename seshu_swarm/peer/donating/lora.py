@@ -28,7 +28,6 @@ from seshu_swarm.data.tokeniser import ByteTokeniser, Tokeniser
 from seshu_swarm.data.windows import num_bytes, windows_of_rows
 from seshu_swarm.errors import TrainingError
 from seshu_swarm.evaluate.bits import window_nats
-from seshu_swarm.feeding import RowBatches, TextBatches, interleaved
 from seshu_swarm.peer.donating.lora_model import (
     LoraModel,
     check_trained,
@@ -37,8 +36,9 @@ from seshu_swarm.peer.donating.lora_model import (
 )
 from seshu_swarm.peer.donating.lora_rows import hold_out
 from seshu_swarm.peer.donating.lora_settings import LoraSettings
-from seshu_swarm.training import Batches, HookFunctions, Hooks, TrainingResult, train
-from seshu_swarm.training_state import StateFile
+from seshu_swarm.training.feeding import RowBatches, TextBatches, interleaved
+from seshu_swarm.training.loop import Batches, HookFunctions, Hooks, TrainingResult, train
+from seshu_swarm.training.state import StateFile
 
 STATE_FILE = "lora.safetensors"
 REPLAY_LENGTH = 256

@@ -24,7 +24,7 @@ from seshu_swarm.adapters.rules import CONFIG_FILE, KIND, TARGETS, TENSOR_FILE
 from seshu_swarm.errors import TrainingError, from_os_error
 from seshu_swarm.mamba.model import SeshuMambaConfig, SeshuMambaForCausalLM
 from seshu_swarm.peer.donating.lora_card import CARD_FILE, adapter_card
-from seshu_swarm.training import Batch, batch_nats
+from seshu_swarm.training.loop import Batch, batch_nats
 
 
 class LoraModel(nn.Module):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from seshu_swarm.adapters.rules import TARGETS, AdapterRules
 from seshu_swarm.errors import UsageError
 from seshu_swarm.peer.config import FinetuneConfig
-from seshu_swarm.schedule import Budget, Schedule
+from seshu_swarm.training.schedule import Budget, Schedule
 
 MAX_SCALE = AdapterRules().max_scale
 MAX_ROW_TOKENS = 512

@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm import waits
 from seshu_swarm.data.catalogue import deal, read_pretrain_shard, read_shard, shards_of
 from seshu_swarm.data.hub_rows import Part
 from seshu_swarm.data.own_rows import check_source, columns_of, read_rows
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.errors import DataError
-from seshu_swarm.joining import Joined
 from seshu_swarm.packages import Manifest
 from seshu_swarm.peer.config import FinetuneConfig
-from seshu_swarm.records import RunRecord
-from seshu_swarm.references import Reference
+from seshu_swarm.program import waits
+from seshu_swarm.records.kinds import RunRecord
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.stores.references import Reference
 
 
 @dataclass(frozen=True)

@@ -12,23 +12,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from seshu_swarm import checkpoints, log, packages, references, running, waits
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.adapters.reader import read_adapter
 from seshu_swarm.adapters.rules import AdapterRules
 from seshu_swarm.checkpoints.layout import CONFIG
-from seshu_swarm.dht import Found
 from seshu_swarm.errors import UsageError
-from seshu_swarm.joining import Joined, join
 from seshu_swarm.mamba.shape import MambaShape
+from seshu_swarm.network.dht import Found
 from seshu_swarm.peer.config import AdaptersConfig
-from seshu_swarm.records import AdapterRecord
-from seshu_swarm.references import Reference
+from seshu_swarm.program import log, running, waits
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.records.uids import adapter_keys
+from seshu_swarm.run.joining import Joined, join
+from seshu_swarm.stores import references
 from seshu_swarm.stores.base import Store
 from seshu_swarm.stores.file import FileStore
 from seshu_swarm.stores.hub import HubStore
 from seshu_swarm.stores.limits import only_an_adapter
+from seshu_swarm.stores.references import Reference
 from seshu_swarm.stores.swarm import SwarmStore
-from seshu_swarm.uids import adapter_keys
 
 
 def run(settings: AdaptersConfig) -> int:

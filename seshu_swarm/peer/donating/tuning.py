@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from seshu_swarm import log, packages
+from seshu_swarm import packages
 from seshu_swarm.data.text import Document, Row
 from seshu_swarm.errors import MemoryLimitError
 from seshu_swarm.peer import status
@@ -19,8 +19,9 @@ from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating.lora_settings import lora_settings
 from seshu_swarm.peer.donating.rows import Dealt
 from seshu_swarm.peer.guest import Guest
-from seshu_swarm.progress import Bar
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.running import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _train(
 ) -> Tuned | None:
     # transformers and peft take seconds to import; hosts never pay for them.
     from seshu_swarm.peer.donating.lora import finetune
-    from seshu_swarm.training import StepReport
+    from seshu_swarm.training.loop import StepReport
 
     shown_at = 0.0
     with Bar("training") as bar:

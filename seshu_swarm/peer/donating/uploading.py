@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from seshu_swarm import log, packages, references
-from seshu_swarm.children import Child, Children
+from seshu_swarm import packages
 from seshu_swarm.errors import DeadlineError, PackageError, PeerLostError, SeshuError
 from seshu_swarm.packages import Manifest
 from seshu_swarm.peer.config import PushConfig
-from seshu_swarm.references import Reference
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.children import Child, Children
+from seshu_swarm.program.running import Stop
+from seshu_swarm.stores import references
 from seshu_swarm.stores.hub import HubStore
+from seshu_swarm.stores.references import Reference
 
 PUSHER = "seshu_swarm.peer.donating"
 # Before the first byte, and after the last.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seshu_swarm.errors import RefusalError
-from seshu_swarm.protocol import Refusal, Verdict
+from seshu_swarm.streams.protocol import Refusal, Verdict
 
 AGAIN = "start the same command again, or give --follow"
 NEXT_STEPS = {

@@ -11,9 +11,7 @@ import random
 import time
 from collections.abc import Iterator
 
-from seshu_swarm import log
 from seshu_swarm.errors import DeadlineError, PeerError, RefusalError
-from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import FinetuneConfig
 from seshu_swarm.peer.donating.handing_in import ask_verdict, submit
 from seshu_swarm.peer.donating.verdicts import (
@@ -24,9 +22,11 @@ from seshu_swarm.peer.donating.verdicts import (
     with_next_step,
     word_of_verdict,
 )
-from seshu_swarm.protocol import Verdict
-from seshu_swarm.records import AdapterRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.streams.protocol import Verdict
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,8 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from seshu_swarm import frames
-from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.chunks import receive_bytes, send_bytes
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DeadlineError, PeerError, ProtocolError, RefusalError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.training import shards
 from seshu_swarm.peer.training.gathering import Gathering
 from seshu_swarm.peer.training.shards import Shards
@@ -31,8 +28,11 @@ from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import Commit, Phase, Version
 from seshu_swarm.pipeline.protocol.fields import of_version, peer_of, to_version
 from seshu_swarm.pipeline.protocol.groups import AVERAGES, GiveShard, ShardAveraged
-from seshu_swarm.protocol import Refusal
 from seshu_swarm.stores.asking import all_of
+from seshu_swarm.streams import frames
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.chunks import receive_bytes, send_bytes
+from seshu_swarm.streams.protocol import Refusal
 
 logger = logging.getLogger(__name__)
 

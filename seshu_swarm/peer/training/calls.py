@@ -21,8 +21,6 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from seshu_swarm import frames
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import (
     DeadlineError,
     PeerError,
@@ -31,6 +29,7 @@ from seshu_swarm.errors import (
     RefusalError,
     UsageError,
 )
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.training.meter import Meter
 from seshu_swarm.pipeline.messages import Call, Version, Withdrawal
 from seshu_swarm.pipeline.protocol.fields import of_version, peer_of
@@ -45,7 +44,8 @@ from seshu_swarm.pipeline.protocol.steps import FeedMessage
 from seshu_swarm.pipeline.routing import BACKWARD, FORWARD, Router
 from seshu_swarm.pipeline.step import Kind, Task
 from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.streams import frames
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from seshu_swarm.mamba.ends import Ends
 from seshu_swarm.peer.training.casting import Casting
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.messages import Call, MicrobatchId, StageFeed
-from seshu_swarm.training import IGNORED
+from seshu_swarm.training.loop import IGNORED
 
 Gradients = Sequence[Tensor]
 Count = Callable[[Call, Gradients], None]

@@ -11,10 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from seshu_swarm import running
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError, RefusalError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.pipeline.messages import Status
 from seshu_swarm.pipeline.protocol.converting import of_status
 from seshu_swarm.pipeline.protocol.steps import (
@@ -28,8 +26,10 @@ from seshu_swarm.pipeline.protocol.steps import (
     FedMessage,
     FeedMessage,
 )
-from seshu_swarm.protocol import Message, Refusal
-from seshu_swarm.running import Stop
+from seshu_swarm.program import running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.protocol import Message, Refusal
 
 logger = logging.getLogger(__name__)
 

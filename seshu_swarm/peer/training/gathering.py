@@ -11,14 +11,14 @@ import time
 import torch
 from torch import Tensor
 
-from seshu_swarm import frames
-from seshu_swarm.channel import refusal
 from seshu_swarm.errors import DeadlineError, PeerError, ProtocolError
 from seshu_swarm.peer.training import shards
 from seshu_swarm.peer.training.shards import Shards
 from seshu_swarm.pipeline.messages import Commit
 from seshu_swarm.pipeline.protocol.groups import GiveShard
-from seshu_swarm.protocol import Refusal
+from seshu_swarm.streams import frames
+from seshu_swarm.streams.channel import refusal
+from seshu_swarm.streams.protocol import Refusal
 
 
 class Gathering:

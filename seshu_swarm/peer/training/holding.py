@@ -12,10 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from seshu_swarm import log
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import PeerError, UsageError
-from seshu_swarm.joining import Joined
 from seshu_swarm.peer import memory
 from seshu_swarm.peer.config import HostConfig
 from seshu_swarm.peer.guest import Guest
@@ -24,11 +21,14 @@ from seshu_swarm.peer.lending import lend
 from seshu_swarm.peer.training.stage import Stage, spans_of
 from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES
 from seshu_swarm.pipeline.protocol.passes import PASSES
-from seshu_swarm.protocol import Refusal
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.run.training_plan import find_training
 from seshu_swarm.spans import Span
-from seshu_swarm.training_plan import find_training
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from seshu_swarm import log, running
-from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DigestError, PeerError, ProtocolError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.training.averaging import Averaging
 from seshu_swarm.peer.training.enlisting import Enlistment
 from seshu_swarm.peer.training.states import States
@@ -46,9 +44,11 @@ from seshu_swarm.pipeline.protocol.steps import (
     FeedMessage,
     OrderMessage,
 )
-from seshu_swarm.protocol import Message, Refusal
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Message, Refusal
 
 logger = logging.getLogger(__name__)
 

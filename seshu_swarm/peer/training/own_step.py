@@ -14,7 +14,7 @@ from seshu_swarm.pipeline.messages import Feed, MicrobatchId
 from seshu_swarm.pipeline.protocol.steps import FedMessage
 from seshu_swarm.pipeline.step import TrainerStep
 from seshu_swarm.pipeline.tensors import Packed
-from seshu_swarm.training import Batch
+from seshu_swarm.training.loop import Batch
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import secrets
 from concurrent.futures import Executor
 from typing import Any, cast
 
-from seshu_swarm import checkpoints, log, running
-from seshu_swarm.channel import Channel, refusal
+from seshu_swarm import checkpoints
 from seshu_swarm.errors import (
     DeadlineError,
     MemoryLimitError,
@@ -21,18 +20,20 @@ from seshu_swarm.errors import (
     PeerLostError,
     ProtocolError,
 )
-from seshu_swarm.joining import Joined
 from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer.guest import Guest
 from seshu_swarm.peer.served import bytes_to_host
 from seshu_swarm.peer.training.member import Member
 from seshu_swarm.peer.training.stage_service import StageService, bytes_of_pass
 from seshu_swarm.peer.training.weights import TrainedPart
-from seshu_swarm.protocol import Refusal
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.run.joining import Joined
 from seshu_swarm.spans import Span
+from seshu_swarm.stores.references import Reference
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
 
 logger = logging.getLogger(__name__)
 

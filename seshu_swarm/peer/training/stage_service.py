@@ -20,7 +20,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import ProtocolError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
@@ -39,9 +38,10 @@ from seshu_swarm.pipeline.protocol.passes import (
     WithdrawPass,
 )
 from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
-from seshu_swarm.protocol import Refusal
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
 from seshu_swarm.spans import Span
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
 
 # In hand at once: computed is one after another.
 MAX_PASSES_OF_ONE = 16

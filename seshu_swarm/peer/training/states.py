@@ -14,15 +14,15 @@ from contextlib import contextmanager
 import safetensors.torch
 from torch import Tensor
 
-from seshu_swarm.channel import Channel, refusal
-from seshu_swarm.dht import Swarm
-from seshu_swarm.group_states import fetch_state, give_state
+from seshu_swarm.exchange.group_states import fetch_state, give_state
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import Join, Version
 from seshu_swarm.pipeline.protocol.fields import of_version, peer_of, to_version
 from seshu_swarm.pipeline.protocol.groups import AskGroupState
-from seshu_swarm.protocol import Refusal
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
 
 ASK_SECONDS = 10.0
 MAX_GIVEN_AT_ONCE = 4

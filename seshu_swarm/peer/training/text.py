@@ -13,14 +13,14 @@ from seshu_swarm.data.catalogue import deal, read_pretrain_shard
 from seshu_swarm.data.own_text import read_text
 from seshu_swarm.data.text import Document
 from seshu_swarm.errors import DataError, UsageError
-from seshu_swarm.feeding import packed_text
-from seshu_swarm.joining import Joined
 from seshu_swarm.peer.config import TrainConfig
 from seshu_swarm.peer.donating.background import in_background
 from seshu_swarm.peer.donating.rows import Catalogue
-from seshu_swarm.records import RunRecord, TrainingRecord
-from seshu_swarm.running import Stop
-from seshu_swarm.training import Batches
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import RunRecord, TrainingRecord
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.training.feeding import packed_text
+from seshu_swarm.training.loop import Batches
 
 # Of each language: a shard has about a mebibyte.
 MAX_SHARDS = 64

@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from seshu_swarm import checkpoints, log, running, waits
-from seshu_swarm.channel import Channel, refusal
+from seshu_swarm import checkpoints
 from seshu_swarm.data.own_text import files_of
 from seshu_swarm.errors import (
     DeadlineError,
@@ -24,7 +23,6 @@ from seshu_swarm.errors import (
     RefusalError,
     UsageError,
 )
-from seshu_swarm.joining import Joined
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import TrainConfig
 from seshu_swarm.peer.guest import Guest
@@ -40,14 +38,17 @@ from seshu_swarm.peer.training.trainer import Trainer
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES
 from seshu_swarm.pipeline.tensors import bytes_of
-from seshu_swarm.progress import Bar
-from seshu_swarm.protocol import Refusal
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.references import Reference
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running, waits
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.run.joining import Joined
+from seshu_swarm.run.training_plan import find_training
 from seshu_swarm.stores.asking import all_of
-from seshu_swarm.training import Batches
-from seshu_swarm.training_plan import find_training
+from seshu_swarm.stores.references import Reference
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
+from seshu_swarm.training.loop import Batches
 
 WATCH_SECONDS = 1.0
 PAUSED_SECONDS = 10.0

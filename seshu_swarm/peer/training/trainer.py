@@ -27,8 +27,8 @@ from seshu_swarm.pipeline.protocol.converting import to_feed
 from seshu_swarm.pipeline.protocol.steps import Complaint, FedMessage, FeedMessage
 from seshu_swarm.pipeline.step import Kind, Task
 from seshu_swarm.pipeline.tensors import Packed
-from seshu_swarm.running import Stop
-from seshu_swarm.training import Batches
+from seshu_swarm.program.running import Stop
+from seshu_swarm.training.loop import Batches
 
 # How long a turn waits for news; also how long a refused task waits for the next word.
 TURN_SECONDS = 0.2

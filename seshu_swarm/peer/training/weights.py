@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from seshu_swarm.errors import ProtocolError, shown
 from seshu_swarm.pipeline.messages import Version
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.training import make_optimiser
-from seshu_swarm.training_plan import schedule_of
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.run.training_plan import schedule_of
+from seshu_swarm.training.loop import make_optimiser
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STEP = "step"

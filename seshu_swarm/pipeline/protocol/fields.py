@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from seshu_swarm.fields import Count
 from seshu_swarm.pipeline.messages import MicrobatchId, Version
+from seshu_swarm.records.fields import Count
 
 MAX_GROUPS = 1_000
 MAX_MEMBERS = 1_000

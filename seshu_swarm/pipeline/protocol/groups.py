@@ -6,9 +6,9 @@ STATES     weights and moments of a group at a version: AskGroupState → GroupS
 
 from __future__ import annotations
 
-from seshu_swarm.fields import Count, Digest, PlanId
 from seshu_swarm.pipeline.protocol.fields import Group, Name, Round, VersionPair
-from seshu_swarm.protocol import Message
+from seshu_swarm.records.fields import Count, Digest, PlanId
+from seshu_swarm.streams.protocol import Message
 
 AVERAGES = "seshu/averages"
 STATES = "seshu/states"

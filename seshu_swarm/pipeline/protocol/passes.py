@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from seshu_swarm.fields import Count, PlanId, Rate
 from seshu_swarm.pipeline.messages import Call, MicrobatchId, Withdrawal
 from seshu_swarm.pipeline.protocol.fields import Group, Name, Round, VersionPair, to_version
-from seshu_swarm.protocol import Message
+from seshu_swarm.records.fields import Count, PlanId, Rate
+from seshu_swarm.streams.protocol import Message
 
 PASSES = "seshu/passes"
 

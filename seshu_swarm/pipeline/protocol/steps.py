@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from seshu_swarm.fields import Count, PlanId, Rate, ShortText
 from seshu_swarm.pipeline.protocol.fields import (
     MAX_GROUPS,
     MAX_MEMBERS,
@@ -19,7 +18,8 @@ from seshu_swarm.pipeline.protocol.fields import (
     Round,
     VersionPair,
 )
-from seshu_swarm.protocol import Message
+from seshu_swarm.records.fields import Count, PlanId, Rate, ShortText
+from seshu_swarm.streams.protocol import Message
 
 STEPS = "seshu/steps"
 

@@ -14,10 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from seshu_swarm import checkpoints
-from seshu_swarm.channel import Channel, Handler
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import PeerError
 from seshu_swarm.mamba.span_module import SpanModule
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.training.member import Member
 from seshu_swarm.peer.training.stage_service import StageService
 from seshu_swarm.peer.training.weights import TrainedPart
@@ -36,10 +35,11 @@ from seshu_swarm.pipeline.protocol.steps import (
     FeedMessage,
     StatusMessage,
 )
-from seshu_swarm.protocol import Message
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import TrainingRecord
 from seshu_swarm.spans import Span
+from seshu_swarm.streams.channel import Channel, Handler
+from seshu_swarm.streams.protocol import Message
 from tests.spans import make_guest
 
 SECONDS = 30.0

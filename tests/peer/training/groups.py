@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import PeerError
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
@@ -33,9 +32,10 @@ from seshu_swarm.pipeline.protocol.steps import (
     Enlisted,
     StatusMessage,
 )
-from seshu_swarm.protocol import Message, Refusal
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
 from seshu_swarm.spans import Span
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Message, Refusal
 from tests.loopback import Loopback
 from tests.peer.training.conducting import Peer
 from tests.peer.training.plans import plan_of

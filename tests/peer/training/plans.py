@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
 from tests.loopback import RUN_ID
 
 

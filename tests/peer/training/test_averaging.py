@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from seshu_swarm.channel import Channel
-from seshu_swarm.chunks import send_bytes
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import DeadlineError, PeerError, RefusalError
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.training import averaging
 from seshu_swarm.peer.training.averaging import Averaging
 from seshu_swarm.peer.training.shards import Shards
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import FIRST, Commit, Effect, Open, Seal
 from seshu_swarm.pipeline.protocol.groups import AVERAGES, GiveShard, ShardAveraged
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.chunks import send_bytes
 from tests.loopback import Loopback
 
 PLAN, GROUP, ROUND = "ab" * 8, 1, 3

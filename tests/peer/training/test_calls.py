@@ -8,7 +8,6 @@ import math
 import pytest
 import torch
 
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import (
     DeadlineError,
     PeerError,
@@ -31,7 +30,8 @@ from seshu_swarm.pipeline.protocol.passes import (
 from seshu_swarm.pipeline.protocol.steps import FeedMessage, GroupFeed
 from seshu_swarm.pipeline.step import Kind, Task
 from seshu_swarm.pipeline.tensors import Packed, bytes_of, pack, unpack
-from seshu_swarm.protocol import Refusal
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
 from tests.loopback import Loopback
 from tests.peer.training.conducting import Peer
 from tests.peer.training.plans import plan_of

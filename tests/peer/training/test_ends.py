@@ -17,7 +17,7 @@ from seshu_swarm.peer.training.ends import EndsPasses, EndsStep
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.ledger import StageLedger
 from seshu_swarm.pipeline.messages import FIRST, Call, MicrobatchId, Open, Seal, StageFeed
-from seshu_swarm.training import IGNORED, batch_nats
+from seshu_swarm.training.loop import IGNORED, batch_nats
 from tests.peer.training.plans import plan_of
 
 torch.set_num_threads(1)

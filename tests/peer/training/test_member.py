@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from seshu_swarm.channel import Channel
 from seshu_swarm.errors import RefusalError
 from seshu_swarm.peer.training import averaging, enlisting, gathering, member
 from seshu_swarm.pipeline.messages import FIRST, NOTHING, Call, Phase, Version
@@ -19,6 +18,7 @@ from seshu_swarm.pipeline.protocol.converting import to_status
 from seshu_swarm.pipeline.protocol.fields import of_version
 from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES, AskGroupState, GiveShard
 from seshu_swarm.pipeline.protocol.steps import Enlist, Enlisted, FeedMessage, StatusMessage
+from seshu_swarm.streams.channel import Channel
 from tests.loopback import Loopback
 from tests.peer.training.groups import (
     RECORD,

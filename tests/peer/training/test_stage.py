@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from seshu_swarm import checkpoints
-from seshu_swarm.channel import Channel, refusal
 from seshu_swarm.errors import RefusalError, UsageError
-from seshu_swarm.gradients import GRADIENTS, AskPass, PassAdmitted, Propagate, Propagated
-from seshu_swarm.group_states import fetch_state
-from seshu_swarm.joining import Joined, join
+from seshu_swarm.exchange.gradients import GRADIENTS, AskPass, PassAdmitted, Propagate, Propagated
+from seshu_swarm.exchange.group_states import fetch_state
 from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer import status
 from seshu_swarm.peer.config import HostConfig
@@ -47,12 +45,14 @@ from seshu_swarm.pipeline.protocol.groups import AskGroupState
 from seshu_swarm.pipeline.protocol.passes import PASSES, AskStagePass, PassRequest, StagePassed
 from seshu_swarm.pipeline.protocol.steps import STEPS, Enlist, Enlisted, StatusMessage
 from seshu_swarm.pipeline.tensors import pack, unpack
-from seshu_swarm.protocol import Refusal
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.run.joining import Joined, join
+from seshu_swarm.run.training_plan import find_training
 from seshu_swarm.spans import Span
-from seshu_swarm.training_plan import find_training
-from seshu_swarm.wire import pack_tensor, unpack_tensor
+from seshu_swarm.streams.channel import Channel, refusal
+from seshu_swarm.streams.protocol import Refusal
+from seshu_swarm.streams.wire import pack_tensor, unpack_tensor
 from tests.client.rolls import Rolling
 from tests.conftest import TinyCheckpoint
 from tests.peer.training.plans import plan_of

@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from seshu_swarm import checkpoints
-from seshu_swarm.channel import Channel
-from seshu_swarm.dht import Swarm
 from seshu_swarm.errors import RefusalError
-from seshu_swarm.frames import FrameKind
 from seshu_swarm.mamba.span_module import SpanModule
+from seshu_swarm.network.dht import Swarm
 from seshu_swarm.peer.guest import Limits
 from seshu_swarm.peer.training.stage_service import MAX_PASSES_OF_ONE, StageService
 from seshu_swarm.peer.training.weights import TrainedPart
@@ -28,8 +26,10 @@ from seshu_swarm.pipeline.messages import FIRST, Call, MicrobatchId, Open, Phase
 from seshu_swarm.pipeline.protocol.fields import of_version
 from seshu_swarm.pipeline.protocol.passes import PASSES, StagePassed
 from seshu_swarm.pipeline.tensors import pack, unpack
-from seshu_swarm.records import TrainingRecord
+from seshu_swarm.records.kinds import TrainingRecord
 from seshu_swarm.spans import Span
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.frames import FrameKind
 from tests.conftest import TinyCheckpoint
 from tests.loopback import RUN_ID, Loopback
 from tests.spans import make_guest

@@ -12,14 +12,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from seshu_swarm.channel import Channel
-from seshu_swarm.chunks import send_bytes
 from seshu_swarm.errors import DigestError, PeerError, ProtocolError, RefusalError
-from seshu_swarm.group_states import fetch_state, give_state
+from seshu_swarm.exchange.group_states import fetch_state, give_state
 from seshu_swarm.peer.training import member
 from seshu_swarm.pipeline.messages import FIRST, NOTHING, Version
 from seshu_swarm.pipeline.protocol.fields import of_version
 from seshu_swarm.pipeline.protocol.groups import STATES, AskGroupState, GroupState
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.streams.chunks import send_bytes
 from tests.loopback import Loopback
 from tests.peer.training.groups import RECORD, Group, base_part, count
 
@@ -223,7 +223,7 @@ def test_errors_of_a_fetch_have_their_kinds(loopback: Loopback, group: Group) ->
 def test_who_does_not_read_is_not_waited_for(
     loopback: Loopback, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seshu_swarm import group_states
+    from seshu_swarm.exchange import group_states
 
     monkeypatch.setattr(group_states, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(group_states, "BYTES_PER_SECOND", 1e12)

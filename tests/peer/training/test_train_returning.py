@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from seshu_swarm.channel import Channel
-from seshu_swarm.joining import join
 from seshu_swarm.peer.config import TrainConfig
 from seshu_swarm.peer.guest import Guest, Limits
 from seshu_swarm.peer.training import train
-from seshu_swarm.progress import Bar
-from seshu_swarm.running import Stop
-from seshu_swarm.training import Batch
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.running import Stop
+from seshu_swarm.run.joining import join
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.training.loop import Batch
 from tests.conftest import TinyCheckpoint
 from tests.peer.training.test_stage import Conductor, Pretraining
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from seshu_swarm import checkpoints
-from seshu_swarm.channel import Channel
 from seshu_swarm.errors import DataError
 from seshu_swarm.mamba.whole import WholeModel
 from seshu_swarm.peer.training.calls import Calls
@@ -28,11 +27,12 @@ from seshu_swarm.pipeline.protocol.groups import AVERAGES, STATES
 from seshu_swarm.pipeline.protocol.passes import PassRequest, StagePassed
 from seshu_swarm.pipeline.protocol.steps import STEPS
 from seshu_swarm.pipeline.tensors import pack
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.running import Stop
+from seshu_swarm.program.running import Stop
+from seshu_swarm.records.kinds import TrainingRecord
+from seshu_swarm.run.training_plan import schedule_of
 from seshu_swarm.spans import Span
-from seshu_swarm.training import Batch, batch_nats, make_optimiser
-from seshu_swarm.training_plan import schedule_of
+from seshu_swarm.streams.channel import Channel
+from seshu_swarm.training.loop import Batch, batch_nats, make_optimiser
 from tests.conftest import TinyCheckpoint
 from tests.loopback import Loopback
 from tests.peer.training.conducting import Conducting, Peer, Replica

@@ -14,10 +14,10 @@ from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.span_module import SpanModule
 from seshu_swarm.peer.training.weights import TrainedPart
 from seshu_swarm.pipeline.messages import FIRST, Version
-from seshu_swarm.records import TrainingRecord
-from seshu_swarm.schedule import Schedule
+from seshu_swarm.records.kinds import TrainingRecord
 from seshu_swarm.spans import Span
-from seshu_swarm.training import make_optimiser
+from seshu_swarm.training.loop import make_optimiser
+from seshu_swarm.training.schedule import Schedule
 
 SHAPE = MambaShape(d_model=16, num_blocks=2)
 RECORD = TrainingRecord(

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
-from seshu_swarm import log, running
-from seshu_swarm.children import Children
 from seshu_swarm.coordinator.research.config import RecordConfig
 from seshu_swarm.coordinator.research.recording.finish import tidy, write_card
 from seshu_swarm.coordinator.research.recording.notes import NOTES_FILE, Notes
@@ -20,8 +18,10 @@ from seshu_swarm.coordinator.research.recording.story import Story
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
 from seshu_swarm.errors import EXIT_INTERRUPTED, UsageError
-from seshu_swarm.progress import Bar
-from seshu_swarm.running import Stop
+from seshu_swarm.program import log, running
+from seshu_swarm.program.children import Children
+from seshu_swarm.program.progress import Bar
+from seshu_swarm.program.running import Stop
 
 WORK = "working"
 GRACE_SECONDS = 4.0  # children are asked first, and what is done is noted

@@ -17,8 +17,8 @@ from seshu_swarm.coordinator.research.config import RecordConfig
 from seshu_swarm.coordinator.research.recording.notes import Notes
 from seshu_swarm.coordinator.state.ledger import Ledger
 from seshu_swarm.coordinator.state.run_folder import RunFolder
-from seshu_swarm.identity import KEY_FILE
-from seshu_swarm.joining import ADDRESSES_FILE
+from seshu_swarm.network.identity import KEY_FILE
+from seshu_swarm.run.joining import ADDRESSES_FILE
 
 CARD_FILE = "README.md"
 

@@ -11,9 +11,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from seshu_swarm import checkpoints, identity, packages, record_bytes, references
+from seshu_swarm import checkpoints, packages
 from seshu_swarm.adapters.reader import Adapter
-from seshu_swarm.children import Child, Children, Event
 from seshu_swarm.coordinator.research.config import RecordConfig
 from seshu_swarm.coordinator.research.recording.crowd import (
     Kind,
@@ -34,7 +33,11 @@ from seshu_swarm.data.catalogue import read_shard, shards_of
 from seshu_swarm.data.jsonl import row_line
 from seshu_swarm.data.text import Row
 from seshu_swarm.errors import RoundError, SeshuError, TrainingError
-from seshu_swarm.records import AdapterRecord
+from seshu_swarm.network import identity
+from seshu_swarm.program.children import Child, Children, Event
+from seshu_swarm.records import encoding as record_bytes
+from seshu_swarm.records.kinds import AdapterRecord
+from seshu_swarm.stores import references
 
 COORDINATOR, PEER = "seshu_swarm.coordinator", "seshu_swarm.peer"
 HERE = ("--host", "127.0.0.1")
