@@ -59,7 +59,7 @@ def find(module: str, name: str) -> Command:
 
 def test_kits_exist_and_hold_no_python() -> None:
     assert {name_of(path) for path in TOMLS} >= set(PRINTED)
-    assert len(UNITS) == 2
+    assert len(UNITS) == 3
     assert not [path for kit in KITS for path in (ROOT / kit).rglob("*.py")]
 
 
@@ -148,8 +148,8 @@ def test_a_unit_starts_a_command_that_parses(
 def test_a_unit_takes_the_kit_s_toml_and_its_own_state_directory(unit: Path) -> None:
     _, _, module, *arguments = exec_start(unit)
     flags = vars(cli.parser_of(module, commands_of(module)).parse_args(arguments))
-    kit = ROOT / module.rpartition(".")[2] / Path(flags["config"]).name
-    assert PRINTED[name_of(kit)] == (module, flags["command"])
+    (kit,) = (path for path in TOMLS if path.name == Path(flags["config"]).name)
+    assert command_of(kit) == (module, flags["command"])
     settings: Any = config.load(find(module, flags["command"]).settings, flags, kit)
     service = sections(unit)["Service"]
     assert settings.state_dir == f"{STATE_HOME}/{service['StateDirectory']}"
