@@ -101,8 +101,8 @@ class Donor:
     def _tell_failure(self, run: RunRecord, error: SeshuError, is_lost: bool) -> None:
         then = "it is tried again" if is_lost else "the next checkpoint is waited for"
         text = f"no adapter on {run.revision[:12]}: {error}; next: {then}"
-        log.event("failed", text, revision=run.revision, reason=str(error))
         self._show(text)
+        log.event("failed", text, revision=run.revision, reason=str(error))
 
     async def _next_run(self, run: RunRecord, after: int | None) -> RunRecord | None:
         """The run with its next checkpoint, or with a round later than `after`; None if stopped."""
@@ -157,8 +157,8 @@ class Donor:
         await self._joined.swarm.announce(record)
         text = f"offered for task {record.task}: {record.reference}; next: others get it with "
         text += f"peer adapters --join LINK --fetch {record.digest[:12]} --out FOLDER"
-        log.event("offered", text, **record.model_dump(mode="json"))
         self._show(text, adapter=record.digest)
+        log.event("offered", text, **record.model_dump(mode="json"))
 
     async def _offer_for_merging(self, tuned: Tuned, record: AdapterRecord) -> Word:
         self._show("waiting for the verdict", adapter=tuned.digest, language=tuned.language)
@@ -173,10 +173,11 @@ class Donor:
 
     def _tell(self, tuned: Tuned, word: Word) -> None:
         facts = {"adapter": tuned.digest, "language": tuned.language, **asdict(word)}
-        log.event("no-verdict" if word.state == "none" else "verdict", str(word), **facts)
         self._show("verdict", **facts)
+        log.event("no-verdict" if word.state == "none" else "verdict", str(word), **facts)
 
     def _show(self, doing: str, **facts: object) -> None:
+        """For `peer status`, before it is said aloud: who hears of it may ask at once."""
         status.write(
             self._joined.state_dir,
             role="finetune",
