@@ -131,7 +131,7 @@ def _prove(settings: EvaluateConfig, model: OurModel, evaluation: Evaluation) ->
         model,
         settings.model,
         evaluation.texts,
-        scored_bits=sum(evaluation.columns[0].bits.values()),
+        text_bits=sum(evaluation.columns[0].bits.values()),
         cut=_cut(settings),
         file=Path(settings.proof),
     )

@@ -28,7 +28,9 @@ def test_the_whole_bench_on_a_tiny_model() -> None:
 
 def test_results_by_hand() -> None:
     rates = work.Rates(scoring_seconds=2.0, forward_seconds=1.5, num_tokens=600, num_bytes=400)
-    proof = Proof(file_bytes=1100, coded_bytes=1010, scored_bits=8000.0, num_bytes=4000)
+    proof = Proof(
+        file_bytes=1100, coded_bytes=1010, text_bits=7900.0, scored_bits=8000.0, num_bytes=4000
+    )
     results = bench.results_of(rates, work.Proven(proof, 2.0, 4.0, True))
     assert results["scoring_share_of_forward"] == 0.75
     assert results["scoring_tokens_per_second"] == 300

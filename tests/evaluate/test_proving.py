@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from seshu_swarm.errors import DataError, UsageError
 from seshu_swarm.evaluate.models.ours import OurModel
 from seshu_swarm.evaluate.models.scoring import Cut, text_nats
 from seshu_swarm.evaluate.proving.coding import Coder, Decoder
 from seshu_swarm.evaluate.proving.proof_file import Facts, ProofFile
-from seshu_swarm.evaluate.proving.proving import Proof, decode, encode
-from seshu_swarm.evaluate.proving.walking import ROWS, Ids, walk
+from seshu_swarm.evaluate.proving.proving import Proof, bits_with_ends, decode, encode
+from seshu_swarm.evaluate.proving.walking import ROWS, Bounds, Ids, Place, walk
 from seshu_swarm.evaluate.texts import Texts, read_texts
 from tests.evaluate.nano import text, write_folder, write_model
 from tests.evaluate.test_evaluate_command import evaluate
@@ -77,22 +79,44 @@ def test_the_walk_sees_the_probabilities_of_the_score(model: OurModel, texts: Te
     ids = [model.encode(one.text) for one in flat]
     nats = np.zeros(len(flat))
 
-    def choose(probabilities: Ids, rows: list[int], position: int) -> Ids:
-        chosen = np.array([ids[row][position] for row in rows])
-        nats[rows] -= np.log(probabilities[np.arange(len(rows)), chosen])
+    def choose(probabilities: NDArray[np.float64], places: Sequence[Place]) -> Ids:
+        chosen = np.array([[*ids[text], 1][position] for text, position in places])
+        nats[[text for text, _ in places]] -= np.log(probabilities[np.arange(len(places)), chosen])
         return chosen
 
-    walked = walk(model.whole, [len(i) for i in ids], choose, start_id=1, cut=CUT)  # type: ignore[arg-type]
-    assert [one.tolist() for one in walked] == ids
-    np.testing.assert_allclose(nats, text_nats(model, flat, CUT), rtol=1e-5)
+    assert walk(model.whole, len(flat), choose, bounds=Bounds(1, 1), cut=CUT) == ids
+    np.testing.assert_allclose(nats, text_nats(model, flat, CUT, after=(1,)), rtol=1e-5)
+
+
+def test_the_score_with_ends_is_of_one_more_id(model: OurModel) -> None:
+    """By one forward pass over a text that fits a window."""
+    one = text("नमस्ते")
+    ids = [1, *model.encode(one.text), 1]
+    logits = model.logits(torch.tensor([ids[:-1]])).double().log_softmax(-1)[0]
+    expected = -sum(float(logits[at, token]) for at, token in enumerate(ids[1:])) / math.log(2)
+    assert bits_with_ends(model, {"hi": [one]}, Cut()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_texts_come_back_at_the_price_of_their_score(model: OurModel, texts: Texts) -> None:
     proof = ProofFile.from_bytes(encode(model, texts, CUT).to_bytes())
     found = [(one.language, one.text) for one in decode(model, proof)]
     assert found == [(k, one.text) for k, group in texts.items() for one in group]
-    bits = sum(text_nats(model, group, CUT).sum() for group in texts.values()) / math.log(2)
-    assert 8 * len(proof.coded) == pytest.approx(bits, rel=0.005)
+    assert 8 * len(proof.coded) == pytest.approx(bits_with_ends(model, texts, CUT), rel=0.005)
+
+
+def test_a_model_without_an_end_of_texts_is_refused(model: OurModel, texts: Texts) -> None:
+    endless = OurModel("endless", model.whole)
+    endless.end_id = None
+    with pytest.raises(UsageError, match="names no end of texts"):
+        encode(endless, texts, CUT)
+
+
+def test_a_proof_that_never_ends_is_left(model: OurModel, texts: Texts) -> None:
+    """Who changes the file could otherwise make decoding last for ever."""
+    proof = encode(model, texts, CUT)
+    fewer = dataclasses.replace(proof.facts, num_tokens=proof.facts.num_tokens - 1)
+    with pytest.raises(DataError, match="not what was coded"):
+        decode(model, dataclasses.replace(proof, facts=fewer))
 
 
 def test_another_model_is_refused(model: OurModel, texts: Texts, tmp_path: Path) -> None:
@@ -110,13 +134,13 @@ def test_a_changed_bit_is_seen(model: OurModel, texts: Texts) -> None:
         decode(model, dataclasses.replace(proof, coded=bytes(coded)))
 
 
-FACTS = Facts(b"w" * 16, b"t" * 16, 1, 512, 256, 2, (("hi", 2), ("ta", 1)))
-WHOLE = ProofFile(FACTS, (0, 127, 1 << 20), b"12345678").to_bytes()
+FACTS = Facts(b"w" * 16, b"t" * 16, 1 << 20, 512, 256, 2, (("hi", 2), ("ta", 1)))
+WHOLE = ProofFile(FACTS, b"12345678").to_bytes()
 
 
 def test_the_file_is_read_as_it_was_written() -> None:
-    assert ProofFile.from_bytes(WHOLE) == ProofFile(FACTS, (0, 127, 1 << 20), b"12345678")
-    assert len(WHOLE) < 110
+    assert ProofFile.from_bytes(WHOLE) == ProofFile(FACTS, b"12345678")
+    assert len(WHOLE) < 100
 
 
 @pytest.mark.parametrize("end", [0, 5, 16, 40, len(WHOLE) - 1])
@@ -129,9 +153,9 @@ def test_a_short_file_is_refused(end: int) -> None:
     "data",
     [
         WHOLE + b"x",
-        ProofFile(FACTS, (1, 2), b"").to_bytes(),  # a text too few
-        ProofFile(dataclasses.replace(FACTS, weights=b"short"), (1, 2, 3), b"").to_bytes(),
-        ProofFile(dataclasses.replace(FACTS, window_tokens=0), (1, 2, 3), b"").to_bytes(),
+        ProofFile(dataclasses.replace(FACTS, weights=b"short"), b"").to_bytes(),
+        ProofFile(dataclasses.replace(FACTS, window_tokens=0), b"").to_bytes(),
+        ProofFile(dataclasses.replace(FACTS, num_tokens=-1), b"").to_bytes(),
     ],
 )
 def test_a_file_that_nobody_wrote_is_refused(data: bytes) -> None:
@@ -147,8 +171,8 @@ def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize(("coded", "holds"), [(1000, True), (1005, True), (1017, False)])
 def test_when_a_proof_holds(coded: int, holds: bool) -> None:
-    assert Proof(2000, coded, 8000.0, 500).holds is holds
-    assert Proof(2000, 100 * coded, 800_000.0, 500).holds is (coded <= 1005)
+    assert Proof(2000, coded, 7000.0, 8000.0, 500).holds is holds
+    assert Proof(2000, 100 * coded, 7000.0, 800_000.0, 500).holds is (coded <= 1005)
 
 
 def test_the_command_proves_and_decodes(

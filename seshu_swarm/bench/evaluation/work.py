@@ -19,7 +19,7 @@ from seshu_swarm.evaluate.evaluation import model_column
 from seshu_swarm.evaluate.models.ours import OurModel
 from seshu_swarm.evaluate.models.scoring import Cut, text_nats
 from seshu_swarm.evaluate.proving.proof_file import ProofFile
-from seshu_swarm.evaluate.proving.proving import Proof, decode, encode
+from seshu_swarm.evaluate.proving.proving import Proof, bits_with_ends, decode, encode
 from seshu_swarm.evaluate.texts import Text, Texts
 from seshu_swarm.mamba.shape import MambaShape
 from seshu_swarm.mamba.whole import WholeModel
@@ -110,7 +110,13 @@ def measure_proof(model: OurModel, texts: Texts) -> Proven:
     flat = [text for found in texts.values() for text in found]
     size = sum(text.num_bytes for text in flat)
     return Proven(
-        proof=Proof(len(data), len(file.coded), sum(column.bits.values()), size),
+        proof=Proof(
+            file_bytes=len(data),
+            coded_bytes=len(file.coded),
+            text_bits=sum(column.bits.values()),
+            scored_bits=bits_with_ends(model, texts, CUT),
+            num_bytes=size,
+        ),
         encode_seconds=middle - start,
         decode_seconds=end - middle,
         is_equal=decoded == [text.text for text in flat],

@@ -37,12 +37,14 @@ class Cut:
         return Cut(min(self.window_tokens, max_tokens + 1 - context), context)
 
 
-def text_nats(model: ScoredModel, texts: Sequence[Text], cut: Cut | None = None) -> Nats:
-    """Nats of each text, shape (num_texts,), float64."""
+def text_nats(
+    model: ScoredModel, texts: Sequence[Text], cut: Cut | None = None, *, after: Sequence[int] = ()
+) -> Nats:
+    """Nats of each text, and of the ids `after` it; shape (num_texts,), float64."""
     cut = (cut or Cut()).within(model.max_tokens)
     windows, owners = [], []
     for index, text in enumerate(texts):
-        before, ids = model.before(text.prompt), model.encode(text.text)
+        before, ids = model.before(text.prompt), [*model.encode(text.text), *after]
         for window in windows_of(text.id, before, ids, cut):
             windows.append(window)
             owners.append(index)
