@@ -1,16 +1,18 @@
-# Two commands on a fresh clone: `make demo` and `make test`. Both make .venv first if need be.
+# On a fresh clone: `make install`, `make demo` or `make test`. Each makes .venv first if need be.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
+LEAN := .venv/.lean
 DEMO_FLAGS ?=
 LLAMA := build/llama
 LLAMA_VERSION := 3.22.1
 export SESHU_NODE_LLAMA_CPP ?= $(wildcard $(CURDIR)/$(LLAMA))
 
-.PHONY: help demo test programs check format bench docs clean
+.PHONY: help install demo test programs check format bench docs clean
 
 help:
+	@echo "make install   .venv with what donors, maintainers and users need"
 	@echo "make demo      a whole swarm round on this machine (DEMO_FLAGS='--languages hi,ta,bn')"
 	@echo "make test      all tests"
 	@echo "make programs  Chromium and llama.cpp, which some tests talk to (else they are skipped)"
@@ -24,6 +26,16 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,evaluation]'
 	@touch $(STAMP)
+
+$(LEAN): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $(LEAN)
+
+# What demo and test install holds this too.
+install:
+	@test -e $(STAMP) || $(MAKE) --no-print-directory $(LEAN)
+	@echo "installed: source .venv/bin/activate, then python -m seshu_swarm doctor"
 
 demo: $(STAMP)
 	$(BIN)/python -m seshu_swarm demo $(DEMO_FLAGS)
