@@ -112,7 +112,9 @@ class RunConfig(NetworkConfig):
     )
     round_seconds: float = setting(3_600.0, "How long a round takes adapters, in seconds.")
     close_after: int | None = setting(
-        None, "Close a round early once this many adapters arrived; unset: wait for the clock."
+        None,
+        "Close a round early once this many adapters that no earlier round had arrived; unset: wait "
+        "for the clock.",
     )
     rounds: int | None = setting(None, "Stop holding rounds after this many; unset: go on.")
     max_rank: int = setting(64, "Largest LoRA rank that is taken.")

@@ -8,6 +8,7 @@ screening  free riders, copies, one share for each identity (pure)
 earlier    sketches of what was merged before
 admitting  from adapters that were read to those that take part
 candidates admitted once, without names, read again after a kill
+repeating  whether an earlier round was told the same
 jobs       what the scorer is handed in each phase
 deciding   from a closed round to what becomes of it, one decision after another
 holding    the loop that holds rounds

@@ -30,6 +30,7 @@ from seshu_swarm.coordinator.rounds.candidates import (
 )
 from seshu_swarm.coordinator.rounds.fetching import fetch_all
 from seshu_swarm.coordinator.rounds.jobs import ScoringJobs
+from seshu_swarm.coordinator.rounds.repeating import asked_before
 from seshu_swarm.coordinator.rounds.states import RoundState
 from seshu_swarm.coordinator.state.decisions import Decisions
 from seshu_swarm.coordinator.state.ledger import Ledger, Round
@@ -127,6 +128,11 @@ class Decider:
         if not self.ids:
             count = len(self._ledger.adapters(self._current.number))
             raise RoundError(f"{count} adapters were handed in, none passed the checks")
+        digests = list(self.ids.values())
+        if earlier := asked_before(self._folder, self._ledger, self._current, digests):
+            raise RoundError(
+                f"nothing new: the same {len(digests)} adapters as in round {earlier}, which came to nothing"
+            )
         return await asyncio.to_thread(read_candidates, self._folder, self._current, found)
 
     def _read_rule(self) -> gather.ReadRule:

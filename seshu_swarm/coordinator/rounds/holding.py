@@ -141,7 +141,7 @@ class RoundHolder:
             if len(adapters) > seen:
                 seen = len(adapters)
                 log.event("adapters", f"{seen} adapter(s) handed in", count=seen)
-            if window.is_over(time.time(), seen):
+            if window.is_over(time.time(), self._ledger.count_new_adapters(current.number)):
                 await self._look_up()
                 return True
             if not await stop.sleep(TICK_SECONDS):

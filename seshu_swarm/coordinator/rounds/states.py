@@ -55,11 +55,15 @@ def advance(state: RoundState, to: RoundState) -> RoundState:
 
 @dataclass(frozen=True)
 class Window:
-    """When a round takes adapters: until `closes_at` (DHT time) or until enough arrived."""
+    """When a round takes adapters: until `closes_at` (DHT time) or until enough new ones arrived.
+
+    Those that return from an earlier round are there at once: if they counted, rounds would follow one
+    another without an end.
+    """
 
     closes_at: float
     close_after: int | None
 
-    def is_over(self, now: float, num_adapters: int) -> bool:
-        enough = self.close_after is not None and num_adapters >= self.close_after
+    def is_over(self, now: float, num_new: int) -> bool:
+        enough = self.close_after is not None and num_new >= self.close_after
         return enough or now >= self.closes_at

@@ -179,6 +179,16 @@ class Ledger:
             ).fetchone()
         return int(row[0])
 
+    def count_new_adapters(self, round_number: int) -> int:
+        """How many adapters of a round no earlier round had: those that return are not counted."""
+        with self._open() as connection:
+            row = connection.execute(
+                "SELECT COUNT(*) FROM (SELECT digest FROM adapters WHERE round <= ?"
+                " GROUP BY digest HAVING MIN(round) = ?)",
+                (round_number, round_number),
+            ).fetchone()
+        return int(row[0])
+
     def adapters(self, round_number: int) -> list[Submission]:
         """Adapters of a round, by digest: an order that says nothing of their authors."""
         with self._open() as connection:
