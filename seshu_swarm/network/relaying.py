@@ -9,6 +9,7 @@ Knows no records and no roles.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -67,7 +68,8 @@ class Relay:
                 await _say(writer, circuits.hop_status(Status.UNEXPECTED_MESSAGE))
         except ProtocolError as error:
             logger.debug("peer …%s asked this relay badly: %s", source[-6:], error)
-            await _say(writer, circuits.hop_status(Status.MALFORMED_MESSAGE))
+            with contextlib.suppress(PeerError):  # it may be gone
+                await _say(writer, circuits.hop_status(Status.MALFORMED_MESSAGE))
         except (PeerError, ConnectionError) as error:
             logger.debug("a circuit of peer …%s ended: %s", source[-6:], error)
         finally:
@@ -115,12 +117,22 @@ class Relay:
         except PeerError as error:
             logger.debug("no circuit to peer …%s: %s", target[-6:], error)
             return None
+        if await _says_yes(reader, writer, source):
+            return reader, writer
+        writer.close()
+        return None
+
+
+async def _says_yes(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: str
+) -> bool:
+    """Whether who was asked lets `source` in; a silent or broken answer is a no."""
+    try:
         await _say(writer, circuits.stop_connect(source))
-        answer = circuits.read_stop(await read_message(reader))
-        if answer.status != Status.OK:
-            writer.close()
-            return None
-        return reader, writer
+        return circuits.read_stop(await read_message(reader)).status == Status.OK
+    except PeerError as error:
+        logger.debug("no circuit from peer …%s: %s", source[-6:], error)
+        return False
 
 
 async def connect(p2p: P2P, address: str) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from seshu_swarm.errors import PeerError, PeerLostError, ProtocolError
 from seshu_swarm.network import circuits, dial_back, reach, relaying
-from seshu_swarm.network.circuits import Status
+from seshu_swarm.network.circuits import Hop, Status
 from seshu_swarm.network.daemon import Listen, start_daemon
 from seshu_swarm.network.dht import Swarm
 from seshu_swarm.network.dial_back import Tried
@@ -107,8 +107,7 @@ async def ask(p2p: P2P, relay: str, message: bytes) -> int:
 
 def test_a_relay_says_no_by_its_number(loopback: Loopback) -> None:
     relay, peer = loopback.join("relay"), loopback.join("asker")
-    connect = bytes([len(body) + 2, 8, 1]) + body if (body := _peer_field(peer)) else b""
-    answers = [connect, b"\x02\x08\x02", b"\x03\x08\x01\x0f", b"\x02\x08\x01"]
+    answers = [_connect_to(peer), b"\x02\x08\x02", b"\x03\x08\x01\x0f", b"\x02\x08\x01"]
     told = [loopback.run(ask(peer._p2p, relay.peer_id, message)) for message in answers]
     assert told == [
         Status.NO_RESERVATION,
@@ -118,9 +117,28 @@ def test_a_relay_says_no_by_its_number(loopback: Loopback) -> None:
     ]
 
 
-def _peer_field(swarm: Swarm) -> bytes:
+@pytest.mark.parametrize("said", [b"", b"\x03\x08\x01\x0f", b"\x02\x08\x01"])
+def test_a_guest_that_answers_wrongly_is_not_connected_to(loopback: Loopback, said: bytes) -> None:
+    """Who asked hears so at once, and not that its own question was wrong."""
+    relay, guest, asker = (loopback.join(f"{name}-{len(said)}") for name in ("r", "g", "a"))
+
+    async def answer(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await relaying.read_message(reader)
+        writer.write(said)
+        writer.close()
+
+    async def work() -> int:
+        await guest._p2p.add_binary_stream_handler(circuits.STOP, answer)
+        await relaying.reserve(guest._p2p, relay.peer_id)
+        return await ask(asker._p2p, relay.peer_id, _connect_to(guest))
+
+    assert loopback.run(work()) == Status.CONNECTION_FAILED
+
+
+def _connect_to(swarm: Swarm) -> bytes:
     raw: bytes = PeerID.from_base58(swarm.peer_id).to_bytes()
-    return bytes([0x12, len(raw) + 2, 0x0A, len(raw)]) + raw
+    named = bytes([0x12, len(raw) + 2, 0x0A, len(raw)]) + raw
+    return bytes([len(named) + 2, 8, Hop.CONNECT]) + named
 
 
 async def echo(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
