@@ -127,11 +127,11 @@ class Decider:
         self.ids = found["ids"]
         if not self.ids:
             count = len(self._ledger.adapters(self._current.number))
-            raise RoundError(f"{count} adapters were handed in, none passed the checks")
+            raise RoundError(f"{count} adapter(s) handed in, none passed the checks")
         digests = list(self.ids.values())
         if earlier := asked_before(self._folder, self._ledger, self._current, digests):
             raise RoundError(
-                f"nothing new: the same {len(digests)} adapters as in round {earlier}, which came to nothing"
+                f"nothing new: the same {len(digests)} adapter(s) as in round {earlier}, which came to nothing"
             )
         return await asyncio.to_thread(read_candidates, self._folder, self._current, found)
 

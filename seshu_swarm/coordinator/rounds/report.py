@@ -57,7 +57,7 @@ def _judgement(digest: str, reason: Reason) -> Judgement:
 
 def _not_published(digest: str, reason: Reason | None) -> Judgement:
     text = f"{NOT_PUBLISHED}: the round published nothing"
-    next_step = "nothing: it takes part in the next round, on the same base"
+    next_step = "wait: it takes part in the next round, on the same base, beside what is new there"
     return Judgement(digest, "rejected", text, _gain(reason), next_step)
 
 
