@@ -5,6 +5,7 @@ hivemind's wheel carries the program; the DHT and all streams go through it.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from seshu_swarm.network.identity import Identity
 from seshu_swarm.network.signing import ALLOWED_SKEW_SECONDS
 
 DAEMON_START_SECONDS = 15.0
+# What the daemon calls an error when its own socket is closed as it ends.
+CLOSED_AT_ITS_END = "use of closed network connection"
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,17 @@ class Listen:
         return f"/ip4/{self.host}/tcp/{self.port}"
 
 
+def is_worth_saying(record: logging.LogRecord) -> bool:
+    """Whether a line of the daemon is for people: its own end is none."""
+    return CLOSED_AT_ITS_END not in record.getMessage()
+
+
 async def start_daemon(
     identity: Identity, peers: list[str], listen: Listen, *, relays: Sequence[str] = ()
 ) -> P2P:
     """With `relays`, others are told to dial this peer through them. Raises UnreachableError where no
     peer answered, ResourceError where it did not start."""
+    logging.getLogger(P2P.__module__).addFilter(is_worth_saying)
     announced = [f"{relay}/p2p-circuit" for relay in relays]
     if listen.announce:
         announced.append(listen.announce)
