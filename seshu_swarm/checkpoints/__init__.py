@@ -4,6 +4,7 @@
     tensor_file  one safetensors file: its header checked, then tensors read in pieces
     reading      a span, the ends or the whole model, from only the files and bytes it needs
     writing      a checkpoint appears whole or not at all
+    int8         the same with int8 projections, a package of its own: written, and read back
 
 The folder:
 

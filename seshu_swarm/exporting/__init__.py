@@ -4,11 +4,9 @@ config           settings of `python -m seshu_swarm export`
 byte_vocabulary  bytes as llama.cpp's tokeniser has them (pure)
 gguf_names       names, shapes and numbers of tensors there
 gguf_file        the file, tensor by tensor, by the `gguf` package
-int8_linear      weights rounded once, activations while they pass
-int8_model       a folder of that: written, and read back ready to run
 comparing        what int8 costs and saves
 placing          which folder is exported, and where to: nothing is overwritten
 run              the command
 
-Knows no run and no swarm.
+The int8 folder itself is `checkpoints/int8`. Knows no run and no swarm.
 """

@@ -56,7 +56,7 @@ def export_gguf(settings: ExportConfig) -> tuple[Path, dict[str, Result]]:
 
 
 def export_int8(settings: ExportConfig) -> tuple[Path, dict[str, Result]]:
-    """The folder, and numbers by name. Raises what `placing`, `int8_model` and `comparing` raise."""
+    """The folder, and numbers by name. Raises what `placing`, `checkpoints.int8` and `comparing` raise."""
     folder, _ = source_of(settings.model)
     # The loss is measured on bytes, so the ids must be bytes.
     must_be_of_bytes(folder)
@@ -65,13 +65,14 @@ def export_int8(settings: ExportConfig) -> tuple[Path, dict[str, Result]]:
     import torch
 
     from seshu_swarm import checkpoints
-    from seshu_swarm.exporting import comparing, int8_model
+    from seshu_swarm.checkpoints import int8
+    from seshu_swarm.exporting import comparing
 
     torch.set_num_threads(settings.max_threads)
     windows = comparing.windows_of(settings.text, max_bytes=settings.text_bytes)
     before = comparing.score(checkpoints.load_whole(folder), windows)
-    digest = int8_model.write_int8(folder, path)
-    after = comparing.score(int8_model.load_int8(path), windows)
+    digest = int8.write_int8(folder, path)
+    after = comparing.score(int8.load_int8(path), windows)
     results: dict[str, Result] = {
         "bits_per_byte_before": before.bits_per_byte,
         "bits_per_byte_after": after.bits_per_byte,

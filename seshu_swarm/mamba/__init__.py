@@ -13,6 +13,7 @@
     span_module  blocks [start, end) of a model
     ends         embeddings, final norm and head
     whole        ends and all blocks in one process, without transformers
+    int8_linear  projections in int8: weights rounded once, activations while they pass
     cache        states of all blocks between two calls of the transformers class
     checks       ids and residual streams from callers, refused by name
     padding      an attention mask to rows that begin at their first token

@@ -14,14 +14,15 @@ from safetensors import safe_open
 from safetensors import torch as safetensors_torch
 
 from seshu_swarm import __main__, checkpoints, packages
+from seshu_swarm.checkpoints.int8 import FILE, is_int8, load_int8, projections, write_int8
 from seshu_swarm.data import phrasebook
 from seshu_swarm.data.tokeniser import ByteTokeniser
 from seshu_swarm.data.windows import windows_of_documents
 from seshu_swarm.errors import DataError, DigestError, PackageError, UsageError
 from seshu_swarm.exporting.comparing import score
-from seshu_swarm.exporting.int8_linear import Int8Linear, rounded
-from seshu_swarm.exporting.int8_model import FILE, load_int8, projections, write_int8
+from seshu_swarm.mamba.int8_linear import Int8Linear, rounded
 from seshu_swarm.program import cli
+from tests.evaluate.nano import write_folder
 
 torch.set_num_threads(1)
 
@@ -193,3 +194,20 @@ def test_wrong_input_is_named(
         assert export(model, *flags) == code
         assert said in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_it_is_scored_and_proven_beside_its_checkpoint(
+    trained_nano: Path, int8_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `evaluate`, as any model: a little worse, and coded text that decodes."""
+    monkeypatch.chdir(tmp_path)
+    assert is_int8(int8_folder) and not is_int8(trained_nano)
+    write_folder(tmp_path / "data", ["hi"], documents=2)
+    flags = ("--data", "data", "--floors", "none", "--prove", "--report", "report.json")
+    given = ["evaluate", str(int8_folder), "--against", str(trained_nano), *flags]
+    assert cli.main("seshu_swarm", __main__.COMMANDS, about="", arguments=given) == 0
+    results = json.loads(Path("report.json").read_bytes())["results"]
+    ours, theirs = (
+        results[f"bits_per_byte {folder.name}"] for folder in (int8_folder, trained_nano)
+    )
+    assert ours != theirs and abs(ours - theirs) < 0.02

@@ -1,4 +1,4 @@
-"""A checkpoint of the Mamba layout in our engine, with bytes or a tokeniser of its own."""
+"""A checkpoint of the Mamba layout, or its int8 export, in our engine, with bytes or a tokeniser of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seshu_swarm import checkpoints
+from seshu_swarm.checkpoints.int8 import is_int8, load_int8
 from seshu_swarm.evaluate.models.vocabulary import Vocabulary
 from seshu_swarm.mamba.whole import WholeModel
 
@@ -26,7 +27,8 @@ class OurModel:
 
     @classmethod
     def open(cls, folder: Path, name: str) -> OurModel:
-        whole = checkpoints.load_whole(folder).eval().requires_grad_(False)
+        whole = load_int8(folder) if is_int8(folder) else checkpoints.load_whole(folder)
+        whole = whole.eval().requires_grad_(False)
         return cls(name, whole, Vocabulary.open(folder, name, whole.shape.vocab_size))
 
     def before(self, prompt: str) -> list[int]:

@@ -190,9 +190,9 @@ def bounds_of(model: OurModel) -> Bounds:
 
 
 def weights_digest(model: OurModel) -> bytes:
-    """The first bytes of SHA-256 over all tensors in the order of their names."""
+    """The first bytes of SHA-256 over all tensors, int8 ones too, in the order of their names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.whole.checkpoint_tensors().items()):
+    for name, tensor in sorted(model.whole.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.digest()[:DIGEST_BYTES]

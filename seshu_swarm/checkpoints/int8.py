@@ -26,13 +26,13 @@ from torch import Tensor, nn
 
 from seshu_swarm import checkpoints, packages
 from seshu_swarm.errors import PackageError, from_os_error
-from seshu_swarm.exporting.int8_linear import Int8Linear, rounded
-from seshu_swarm.exporting.placing import TOKENISER
+from seshu_swarm.mamba.int8_linear import Int8Linear, rounded
 from seshu_swarm.mamba.shape import MambaShape, block_prefix
 from seshu_swarm.mamba.whole import WholeModel
 
 KIND = "int8 checkpoint"
 FILE = "model-int8.safetensors"
+TOKENISER = "tokenizer_config.json"
 PROJECTIONS = ("in_proj", "x_proj", "out_proj")
 SCALE = ".scale"
 WAY_OUT = "export the checkpoint again"
@@ -80,6 +80,13 @@ def write_int8(source: Path, folder: Path) -> str:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return digest
+
+
+def is_int8(folder: Path) -> bool:
+    """Whether the folder is such a package, as its manifest says. Raises PackageError."""
+    if not (folder / packages.MANIFEST).is_file():
+        return False
+    return packages.read_manifest(folder).kind == KIND
 
 
 def load_int8(folder: Path) -> WholeModel:
