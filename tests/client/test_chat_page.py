@@ -111,9 +111,11 @@ def ask(page: Page, question: str, *, longest: int = 24, temperature: float = 0.
 
 
 def answered(page: Page, number: int = 1) -> str:
-    """The text of a reply, once it is there."""
+    """The text of a reply, once it is there and what failed before has given way to it."""
     page.wait_for_function(
-        "n => document.querySelectorAll('.replied:not([aria-busy])').length === n", arg=number
+        "n => document.querySelectorAll('.replied:not([aria-busy])').length === n"
+        " && !document.querySelector('.failed')",
+        arg=number,
     )
     return page.locator(".replied .text").nth(number - 1).text_content() or ""
 

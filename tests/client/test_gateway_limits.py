@@ -140,7 +140,7 @@ def test_a_day_never_gives_more_than_its_tokens(asks: list[tuple[int, float]]) -
     assert used == allowance.used_tokens(0) <= 50
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(

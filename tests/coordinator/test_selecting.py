@@ -249,7 +249,7 @@ def test_a_small_budget_still_finds_the_mean() -> None:
         run(World(specialists()), rule=SelectionRule(budget=4))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), budget=st.integers(5, 42))
 def test_any_world_within_budget_and_margins(seed: int, budget: int) -> None:
     rng = random.Random(seed)

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seshu_swarm.data.overlap import COMMON, Field, Texts, normalise, short_pieces
@@ -37,7 +37,6 @@ def mask(num_items: int, *items: int) -> np.ndarray:
 
 
 @given(texts)
-@settings(deadline=None)
 def test_hits_are_those_of_the_definition(found: list[str]) -> None:
     fields = [Field(i, normalise(text)) for i, text in enumerate(found)]
     held = mask(len(fields), 0)

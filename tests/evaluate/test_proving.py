@@ -46,7 +46,7 @@ def texts() -> Texts:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_coder_gives_back_what_it_was_given_at_its_price(seed: int) -> None:
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.full(384, 0.02), size=(50, 7))

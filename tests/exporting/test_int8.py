@@ -33,7 +33,7 @@ def test_rounding_by_hand() -> None:
     torch.testing.assert_close(scale, torch.tensor([[0.01], [1.0]]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 70), st.integers(2, 40), st.integers(1, 33), st.integers(0, 1_000))
 def test_the_product_is_that_of_the_rounded_numbers(
     tokens: int, inputs: int, outputs: int, seed: int

@@ -179,7 +179,7 @@ def test_generation_goes_on_from_a_cache() -> None:
     assert torch.equal(several, expected[:1, 6:].expand(3, -1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_chunks_of_any_sizes_equal_the_whole(data: st.DataObject) -> None:
     ids = some_ids(2, 24)

@@ -242,7 +242,6 @@ CUT_LENGTHS = st.one_of(st.integers(1, 80), st.integers(81, 4096))
 @given(length=CUT_LENGTHS, data=st.data())
 @settings(
     max_examples=12,
-    deadline=None,
     derandomize=True,
     # The implementation under test is the same for all examples, as it should be.
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -33,7 +33,7 @@ def units(router: Router, seconds: dict[str, float], num: int) -> Counter[str]:
     return done
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.2, 2.0), min_size=2, max_size=6), st.integers(0, 99))
 def test_shares_are_in_proportion_to_speed(taus: list[float], seed: int) -> None:
     seconds = {f"p{i}": tau for i, tau in enumerate(taus)}
@@ -46,7 +46,7 @@ def test_shares_are_in_proportion_to_speed(taus: list[float], seed: int) -> None
         assert share == pytest.approx((1.0 / tau) / speed, rel=0.02)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.2, 2.0), min_size=2, max_size=6))
 def test_nobody_waits_longer_than_its_turn(taus: list[float]) -> None:
     """Between two turns of one replica the others do at most what fits into its step, and one each."""

@@ -18,7 +18,6 @@ CONTENT = st.lists(
 CUTS = st.lists(st.integers(0, 120), max_size=4)
 SETTINGS = settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

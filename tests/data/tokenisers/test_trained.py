@@ -54,7 +54,7 @@ def test_every_text_comes_back(trained: TrainedTokeniser, text: str) -> None:
     assert trained.decode([*ids, trained.eos_id, trained.pad_id, 10**6]) == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text())
 def test_any_text_comes_back(trained: TrainedTokeniser, text: str) -> None:
     assert trained.decode(trained.encode(text)) == text
