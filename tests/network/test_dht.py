@@ -285,7 +285,7 @@ true_time = time.time
 time.time = lambda: true_time() + 10.0  # before hivemind takes its reference to the clock
 import asyncio
 from pathlib import Path
-from seshu_swarm import identity
+from seshu_swarm.network import identity
 from seshu_swarm.network.daemon import Listen
 from seshu_swarm.network.dht import Swarm
 from seshu_swarm.errors import SeshuError
