@@ -20,15 +20,9 @@ from seshu_swarm.streams.channel import Channel
 from seshu_swarm.streams.frames import FrameKind
 from seshu_swarm.streams.protocol import Hello
 from tests.loopback import RUN_ID, Attacker, Loopback
-from tests.messages import Facts, Question
+from tests.messages import TALK, Facts, Question, answer_status
 
-TALK = "seshu/test-talk"
 GREETING = frames.encode(FrameKind.MESSAGE, Hello(run_id=RUN_ID).model_dump())
-
-
-async def answer_status(channel: Channel) -> None:
-    while await channel.receive_or_end(Question, seconds=5, what="a question"):
-        await channel.send(Facts(facts={}))
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +114,10 @@ async def asks_politely(mallory: Attacker, server: Swarm) -> int:
     reader, writer = await mallory.dial(server.peer_id, TALK)
     stream = Channel(reader, writer, server.peer_id)
     await stream.send(Hello(run_id=RUN_ID))
-    answers = 0
+    answers, expected = 0, Facts(facts={"peer": str(mallory.p2p.peer_id)})
     for _ in range(3):
         await stream.send(Question())
-        answers += await stream.receive(Facts, seconds=5, what="facts") == Facts(facts={})
+        answers += await stream.receive(Facts, seconds=5, what="facts") == expected
     stream.close()
     return answers
 

@@ -25,17 +25,10 @@ from seshu_swarm.streams.channel import Channel, refusal
 from seshu_swarm.streams.frames import FrameKind
 from seshu_swarm.streams.protocol import Chunk, Hello, Refusal
 from tests.loopback import RUN_ID, Attacker, Loopback
-from tests.messages import Facts, Question
+from tests.messages import TALK, Facts, Question, answer_status
 
-TALK = "seshu/test-talk"
 SILENT = "seshu/test-silent"
 Handler = Callable[[Channel], Coroutine[Any, Any, None]]
-
-
-async def answer_status(channel: Channel) -> None:
-    """Ask, answer, ask, answer, until the other side ends the stream as agreed."""
-    while await channel.receive_or_end(Question, seconds=5, what="a question"):
-        await channel.send(Facts(facts={"peer": channel.peer_id}))
 
 
 @pytest.fixture(scope="module")
