@@ -125,6 +125,20 @@ def test_no_bit_of_the_value_may_flip(
     assert not SignedRecordValidator(other).validate(flipped)
 
 
+@pytest.mark.parametrize("bit", range(4))
+def test_bits_of_base64_that_mean_nothing_may_not_flip(
+    me: Identity, other: Identity, bit: int
+) -> None:
+    """The last letter before the padding of 256 bytes carries two bits of six."""
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    record = stored(me, PROVIDER)
+    value = bytearray(record.value)
+    assert value[-2:] == b"=="
+    value[-3] = letters[letters.index(value[-3]) ^ 1 << bit]
+    flipped = dataclasses.replace(record, value=bytes(value))
+    assert not SignedRecordValidator(other).validate(flipped)
+
+
 @given(
     key=st.binary(max_size=30),
     subkey=st.binary(max_size=60),
